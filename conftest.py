@@ -1,0 +1,37 @@
+"""What all tests share: a small simulated scan on disk, and the measured one where it is present."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+MEASURED_SCAN = Path(__file__).parent.parent / "shared" / "data" / "siemens_star.npz"
+
+
+@pytest.fixture(scope="session")
+def measured_scan_file() -> Path:
+    """A measured scan, which is not part of the project; `PTYCHO_TORCH_SCAN` names another place."""
+    path = Path(os.environ.get("PTYCHO_TORCH_SCAN", MEASURED_SCAN))
+    if not path.is_file():
+        pytest.skip(f"the measured scan is not at {path}; set PTYCHO_TORCH_SCAN to its path")
+    return path
+
+
+@pytest.fixture(scope="session")
+def simulation():
+    """64 patterns of 32x32 at 1e6 photons, and their truth."""
+    from ptycho_torch.simulate import simulate_scan
+
+    return simulate_scan(photons=1e6, n_side=8, step_px=3.0, pattern_size=32, seed=1)
+
+
+@pytest.fixture(scope="session")
+def scan_file(tmp_path_factory, simulation) -> Path:
+    """The simulated scan as a file that Ptychodus might have written."""
+    from ptycho_torch.writers import write_scan
+
+    path = tmp_path_factory.mktemp("scan") / "scan.npz"
+    write_scan(path, simulation.scan)
+    return path

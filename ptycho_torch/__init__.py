@@ -1,0 +1,31 @@
+"""Ptychography that learns from the measured patterns themselves."""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {  # public name -> module; imported on first use, so that `--help` needs no torch
+    "InferenceConfig": "config",
+    "TrainingConfig": "config",
+    "Group": "scan",
+    "InputError": "errors",
+    "RunError": "errors",
+    "Reconstruction": "scan",
+    "Scan": "scan",
+    "RunDir": "run_dir",
+    "read_scan": "readers",
+    "simulate_scan": "simulate",
+    "fit": "training",
+    "reconstruct": "reconstruction",
+}
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,63 @@
+"""`ptycho-torch simulate | train | infer | demo`: the commands under one name."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from ptycho_torch import __version__, inference, train
+from ptycho_torch.command import UNUSABLE_INPUT, run_command
+from ptycho_torch.config import DemoConfig, SimulationConfig
+from ptycho_torch.run_dir import RunDir
+
+
+def simulate(config: SimulationConfig) -> RunDir:
+    """Write a simulated scan and its truth."""
+    from ptycho_torch import simulate as simulation  # torch takes seconds to import; --help does not wait
+
+    return simulation.simulate(config)
+
+
+def demo(config: DemoConfig) -> RunDir:
+    """Simulate, train, reconstruct, and compare with the known object."""
+    from ptycho_torch.demo import demonstrate
+
+    return demonstrate(config)
+
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "simulate": (
+        lambda argv: run_command(SimulationConfig, simulate, argv, prog="ptycho-torch simulate"),
+        "make a scan of a known object",
+    ),
+    "train": (train.main, "learn a generator from measured patterns"),
+    "infer": (inference.main, "reconstruct a scan with a trained generator"),
+    "demo": (
+        lambda argv: run_command(DemoConfig, demo, argv, prog="ptycho-torch demo"),
+        "do all of it on a simulated scan, and compare with the truth",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the first word names."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["--version"]:
+        print(__version__)
+        return 0
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if words else UNUSABLE_INPUT
+    if words[0] not in COMMANDS:
+        print(f"error: no command '{words[0]}'; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return UNUSABLE_INPUT
+    run, _ = COMMANDS[words[0]]
+    return run(words[1:])
+
+
+def usage() -> str:
+    """The list of commands."""
+    lines = [f"  {name:10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["usage: ptycho-torch COMMAND [options]", "", *lines, "", "ptycho-torch COMMAND --help lists the options."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

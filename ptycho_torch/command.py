@@ -1,0 +1,90 @@
+"""What every command does around its work: parse, log, and turn expected failures into a sentence."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ptycho_torch.config import Config, parse
+from ptycho_torch.errors import InputError, RunError
+
+FAILED, UNUSABLE_INPUT = 1, 2  # exit statuses
+
+package_logger = logging.getLogger("ptycho_torch")
+
+
+def run_command(config_type: type[Config], work: Callable[[Config], Any], argv: Sequence[str] | None, *, prog: str) -> int:
+    """Parse a command line, do the work, and return the exit status.
+
+    Args:
+        config_type: What the command line fills.
+        work: The command.
+        argv: Words after the program's name; by default those of this process.
+        prog: Name for the usage line.
+
+    Returns:
+        0; 1 if the run failed or the machine did, 2 if the input cannot be used. Both come with
+        one sentence on stderr, and with ``--debug`` with the traceback.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    debug = "--debug" in words
+    with _console():
+        try:
+            config = parse(config_type, words, prog=prog)
+            if getattr(config, "quiet", False):
+                package_logger.handlers[-1].setLevel(logging.WARNING)
+            work(config)
+        except InputError as error:
+            return _fail(error, UNUSABLE_INPUT, debug)
+        except (RunError, OSError, MemoryError) as error:
+            return _fail(error, FAILED, debug)
+    return 0
+
+
+def _fail(error: Exception, status: int, debug: bool) -> int:
+    """Say what went wrong, on stderr and in the log of the run."""
+    if debug:
+        raise error
+    print(f"error: {error or type(error).__name__}", file=sys.stderr)
+    return status
+
+
+@contextlib.contextmanager
+def _console() -> Iterator[None]:
+    """Messages of the package on stderr until the block ends."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(_WarningFormatter())
+    package_logger.setLevel(logging.DEBUG)
+    package_logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        package_logger.removeHandler(handler)
+
+
+class _WarningFormatter(logging.Formatter):
+    """The message alone, with its level where that is a warning or worse."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        return message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}"
+
+
+@contextlib.contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Everything that the package says, and the error that ends the block, into a file."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    package_logger.setLevel(logging.DEBUG)
+    package_logger.addHandler(handler)
+    try:
+        yield
+    except Exception as error:
+        package_logger.debug("the run ended with: %s", error, exc_info=True)
+        raise
+    finally:
+        package_logger.removeHandler(handler)
+        handler.close()

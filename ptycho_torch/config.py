@@ -1,0 +1,240 @@
+"""What a user can set. A field is a flag, a key of the YAML file, and a line in the run's `config.yaml`.
+
+Importing this module imports no torch, so that `--help` answers at once.
+"""
+
+import dataclasses
+import logging
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
+
+from ptycho_torch.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+Config = TypeVar("Config")
+
+OLDER_NAMES = {"--device": "--accelerator", "--torch_loss_mode": "--loss"}
+OLDER_VALUES = {("--loss", "mae"): "amplitude"}
+UNNEEDED = {"--disable_mlflow": "MLflow is used only with --logger mlflow"}
+
+
+def option(text: str, *, default: Any = MISSING, unit: str = "", least: float | None = None) -> Any:
+    """A dataclass field that is also a flag: its help text, default, and smallest accepted value."""
+    text = f"{text} [{unit}]" if unit else text
+    if default is MISSING:
+        return field(metadata={"help": text, "least": least})
+    return field(default=default, metadata={"help": text, "least": least})
+
+
+def check_ranges(config: Any) -> None:
+    """Raise `InputError` for a number below what its field accepts."""
+    for item in dataclasses.fields(config):
+        value, least = getattr(config, item.name), item.metadata["least"]
+        if least is not None and value is not None and not value >= least:
+            raise InputError(f"--{item.name} is {value}; it must be at least {least}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Learn a generator from the measured patterns of one or more scans."""
+
+    train_data_file: list[Path] = option("scans to learn from")
+    test_data_file: Path | None = option(
+        "scan that judges the network after every epoch; without it the training loss does", default=None
+    )
+    output_dir: Path = option("folder of the run: checkpoints, configuration, metrics, log")
+    n_images: int | None = option("use the K positions nearest to the middle of each scan; default: all", default=None, least=1)
+    diffraction: Literal["auto", "counts", "amplitude"] = option(
+        "what the patterns of an NPZ file are; auto decides by their values and says so", default="auto"
+    )
+    generator: Literal["unrolled", "unet"] = option("network that makes an object from patterns", default="unrolled")
+    gridsize: int | None = option(
+        "a group is gridsize^2 neighbouring patterns; default: the generator's own", default=None, least=1
+    )
+    loss: Literal["poisson", "amplitude"] = option("distance of expected and measured counts", default="poisson")
+    max_epochs: int = option("passes over the scans", default=60, least=1)
+    max_time: str | None = option("stop after this time, DD:HH:MM:SS", default=None)
+    batch_size: int = option("groups in a training step", default=1, least=1)
+    learning_rate: float = option("step of the optimiser at its largest", default=2e-3, least=0.0)
+    scheduler: Literal["cosine", "constant"] = option("course of the learning rate over the run", default="cosine")
+    early_stop_patience: int | None = option(
+        "stop when the judging loss has not improved for this many epochs", default=None, least=1
+    )
+    checkpoint_save_top_k: int = option("keep the K best checkpoints; best.ckpt is always the best one", default=1, least=1)
+    resume: str | None = option("continue a run: auto for the last checkpoint in the output folder, or a path", default=None)
+    overwrite: bool = option("replace the run that the output folder holds", default=False)
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = option("where to compute; auto takes a GPU", default="auto")
+    devices: int = option("processes or GPUs on each machine", default=1, least=1)
+    num_nodes: int = option("machines", default=1, least=1)
+    strategy: str = option("Lightning's strategy for several devices, such as ddp", default="auto")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = option("precision of the network's layers", default="32-true")
+    num_workers: int = option("processes that load patterns; 0 loads them in the main one", default=0, least=0)
+    seed: int = option("the same seed gives the same bits on the CPU", default=0, least=0)
+    deterministic: bool = option("refuse operations whose result varies from run to run", default=True)
+    logger: Literal["csv", "tensorboard", "mlflow", "none"] = option(
+        "metrics.csv alone, or a tracker beside it; none writes neither", default="csv"
+    )
+    quiet: bool = option("no progress bar and no messages but warnings", default=False)
+    debug: bool = option("show the traceback of an error", default=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.overwrite and self.resume:
+            raise InputError("--overwrite starts anew and --resume continues; give one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """Reconstruct a scan with a trained generator, and write the picture."""
+
+    model_path: Path = option("folder of a training run, or a checkpoint file")
+    test_data: Path = option("scan to reconstruct")
+    output_dir: Path = option("folder for the reconstruction and its pictures")
+    n_images: int | None = option("use the K positions nearest to the middle of the scan; default: all", default=None, least=1)
+    diffraction: Literal["auto", "counts", "amplitude"] = option(
+        "what the patterns of an NPZ file are; auto decides by their values and says so", default="auto"
+    )
+    gridsize: int | None = option(
+        "a group is gridsize^2 neighbouring patterns; default: as the generator prefers", default=None, least=1
+    )
+    inference_batch_size: int = option("groups that go through the network at once", default=1, least=1)
+    overwrite: bool = option("replace the reconstruction that the output folder holds", default=False)
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = option("where to compute; auto takes a GPU", default="auto")
+    seed: int = option("the same seed gives the same bits on the CPU", default=0, least=0)
+    deterministic: bool = option("refuse operations whose result varies from run to run", default=True)
+    quiet: bool = option("no progress bar and no messages but warnings", default=False)
+    debug: bool = option("show the traceback of an error", default=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationConfig:
+    """Simulate a scan of an object that is known, and write both."""
+
+    output_dir: Path = option("folder for scan.npz, truth.npz and a picture of them")
+    photons: float = option("photons per exposure", default=1e6, least=1.0)
+    n_side: int = option("positions along each side of the raster", default=16, least=2)
+    step_px: float = option("distance of neighbouring positions", default=5.0, unit="object pixels", least=0.1)
+    pattern_size: int = option("detector pixels along each side", default=64, least=16)
+    seed: int = option("object, positions and counting noise", default=0, least=0)
+    overwrite: bool = option("replace the scan that the output folder holds", default=False)
+    quiet: bool = option("no messages but warnings", default=False)
+    debug: bool = option("show the traceback of an error", default=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Simulate two scans, train on one, reconstruct the other, and compare with the known object."""
+
+    output_dir: Path = option("folder for everything the demonstration makes", default=Path("demo"))
+    max_epochs: int = option("passes over the training scan", default=20, least=1)
+    photons: float = option("photons per exposure", default=1e6, least=1.0)
+    seed: int = option("objects, noise and training", default=0, least=0)
+    overwrite: bool = option("replace an earlier demonstration", default=False)
+    quiet: bool = option("no progress bar and no messages but warnings", default=False)
+    debug: bool = option("show the traceback of an error", default=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def build_parser(config_type: type[Config], prog: str) -> ArgumentParser:
+    """Parser of the flags of a configuration class, with `--config FILE.yaml`."""
+    parser = ArgumentParser(prog=prog, description=config_type.__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML or JSON file with any of these options; flags override it")
+    hints = typing.get_type_hints(config_type)
+    for item in dataclasses.fields(config_type):  # type: ignore[arg-type]
+        add_flag(parser, item, hints[item.name])
+    return parser
+
+
+def add_flag(parser: ArgumentParser, item: Field, annotation: Any) -> None:
+    """Add the flag of one field."""
+    name = f"--{item.name}"
+    required = item.default is MISSING
+    if annotation is bool:
+        action = ActionYesNo(yes_prefix="", no_prefix="no_")
+        parser.add_argument(name, action=action, default=item.default, help=item.metadata["help"])
+        return
+    settings: dict[str, Any] = {"type": annotation, "help": item.metadata["help"], "required": required}
+    if not required:
+        settings["default"] = item.default
+    if typing.get_origin(annotation) is list:
+        settings |= {"type": typing.get_args(annotation)[0], "nargs": "+"}
+    elif isinstance(annotation, types.UnionType):  # T | None: None is the absence of the flag
+        settings["type"] = typing.get_args(annotation)[0]
+    parser.add_argument(name, **settings)
+
+
+def current_names(argv: Sequence[str]) -> list[str]:
+    """The command line with ``-`` in flag names as ``_``, and older names and values replaced."""
+    result: list[str] = []
+    for word in argv:
+        if not word.startswith("--"):
+            result.append(OLDER_VALUES.get((result[-1] if result else "", word), word))
+            continue
+        name, equals, value = word.partition("=")
+        name = "--" + name[2:].replace("-", "_")
+        if name in UNNEEDED:
+            logger.warning("%s has no effect: %s", name, UNNEEDED[name])
+            continue
+        if name in OLDER_NAMES:
+            logger.warning("%s is an older name; use %s", name, OLDER_NAMES[name])
+            name = OLDER_NAMES[name]
+        result.append(name)
+        if equals:
+            result.append(OLDER_VALUES.get((name, value), value))
+    return result
+
+
+def parse(config_type: type[Config], argv: Sequence[str], *, prog: str) -> Config:
+    """The configuration that a command line asks for.
+
+    Args:
+        config_type: A configuration class of this module.
+        argv: Words after the program's name.
+        prog: Name for the usage line.
+
+    Returns:
+        The configuration; ``--help`` prints and leaves with status 0.
+
+    Raises:
+        InputError: For a word that is not understood, or a value out of range.
+    """
+    parser = build_parser(config_type, prog)
+    try:
+        values = parser.parse_args(current_names(argv)).as_dict()
+    except ArgumentError as error:
+        raise InputError(f"{' '.join(str(error).split())}; see {prog} --help") from error
+    values.pop("config")
+    return config_type(**values)
+
+
+def to_yaml(config: Any) -> str:
+    """The configuration as YAML that `--config` reads back; what is not set is left out."""
+    return yaml.safe_dump({key: value for key, value in plain(config).items() if value is not None}, sort_keys=False)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The configuration as plain numbers, strings and lists."""
+    return {name: _plain_value(value) for name, value in dataclasses.asdict(config).items()}
+
+
+def _plain_value(value: Any) -> Any:
+    """A path as a string, a list of paths as a list of strings, anything else as it is."""
+    if isinstance(value, list):
+        return [_plain_value(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

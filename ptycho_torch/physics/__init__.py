@@ -1,0 +1,26 @@
+"""Pure functions of tensors: propagation, patches, probe, forward model, likelihood."""
+
+from ptycho_torch.physics.forward import Geometry, diffraction_intensity, illumination, locate, predict_counts
+from ptycho_torch.physics.likelihood import LOSSES, amplitude_loss, poisson_loss
+from ptycho_torch.physics.patches import extract_patches, patch_indices, place_patches, split_corners
+from ptycho_torch.physics.probe import photons_per_exposure, shift_probe
+from ptycho_torch.physics.propagate import far_field, far_field_adjoint
+
+__all__ = [
+    "LOSSES",
+    "Geometry",
+    "amplitude_loss",
+    "diffraction_intensity",
+    "extract_patches",
+    "far_field",
+    "far_field_adjoint",
+    "illumination",
+    "locate",
+    "patch_indices",
+    "photons_per_exposure",
+    "place_patches",
+    "poisson_loss",
+    "predict_counts",
+    "shift_probe",
+    "split_corners",
+]

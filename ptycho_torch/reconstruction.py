@@ -1,0 +1,182 @@
+"""Inference: a trained generator and a scan in, a stitched object out."""
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from ptycho_torch.checkpoint import find_checkpoint, load_generator
+from ptycho_torch.command import log_to
+from ptycho_torch.config import InferenceConfig, to_yaml
+from ptycho_torch.errors import InputError, RunError
+from ptycho_torch.generators import Generator
+from ptycho_torch.grouping import Neighbourhood, divide, join_groups, make_group
+from ptycho_torch.metrics import r_factor
+from ptycho_torch.physics import locate, place_patches
+from ptycho_torch.plots import save_amplitude, save_phase
+from ptycho_torch.run_dir import RunDir, provenance, write_json, write_text
+from ptycho_torch.scan import Group, Reconstruction, Scan
+from ptycho_torch.selection import members_of_a_group, open_scan
+from ptycho_torch.stitching import Mosaic
+from ptycho_torch.writers import write_reconstruction
+
+logger = logging.getLogger(__name__)
+
+FLAT = 0.005  # relative variation of the object; weakly scattering cells still vary by several per cent
+HALO = 1.5  # patterns seen with a region, as a multiple of those in it; they complete the view at its border
+
+
+def infer(config: InferenceConfig) -> RunDir:
+    """Reconstruct a scan and write the result; see `ptycho_torch.inference.reconstruct`."""
+    device = choose_device(config.accelerator)
+    checkpoint = find_checkpoint(config.model_path)
+    generator, about = load_generator(checkpoint)
+    scan = open_scan(config.test_data, n_images=config.n_images, diffraction=config.diffraction)
+    core, size = tile_sizes(generator, scan, config.gridsize)
+    run = RunDir(config.output_dir)
+    with run.claim(overwrite=config.overwrite), log_to(run.inference_log):
+        torch.manual_seed(config.seed)
+        torch.use_deterministic_algorithms(config.deterministic)
+        logger.info("reconstructing %d patterns with %s, on %s", len(scan), checkpoint, device.type)
+        started = time.perf_counter()
+        result = reconstruct_scan(
+            generator.to(device), scan, core=core, size=size, batch_size=config.inference_batch_size, show=not config.quiet
+        )
+        duration_s = time.perf_counter() - started
+        check_not_flat(result)
+        write_text(run.config, to_yaml(config))
+        write_reconstruction(run.reconstruction, result)
+        save_amplitude(run.amplitude, result)
+        save_phase(run.phase, result)
+        write_json(run.metrics, figures(result, scan, duration_s, device) | {"trained": about})
+        logger.info("%d patterns in %.2f s: %s", len(scan), duration_s, run.reconstruction)
+    return run
+
+
+def choose_device(accelerator: str) -> torch.device:
+    """The device for `--accelerator`; auto takes a GPU where there is one.
+
+    Raises:
+        InputError: If this machine has no such device.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    wanted = {"auto": ("cuda", "mps", "cpu"), "gpu": ("cuda", "mps")}.get(accelerator, (accelerator,))
+    for name in wanted:
+        if available[name]:
+            return torch.device(name)
+    raise InputError(f"--accelerator {accelerator}: torch {torch.__version__} finds no such device; use --accelerator cpu")
+
+
+def tile_sizes(generator: Generator, scan: Scan, gridsize: int | None) -> tuple[int, int]:
+    """Patterns in a region and patterns seen with it.
+
+    Raises:
+        InputError: If the scan has too few, or the generator is bound to another group size.
+    """
+    if generator.any_size:
+        core = gridsize**2 if gridsize else generator.tile
+        core = min(core, len(scan))
+        return core, min(round(HALO * core), len(scan))
+    members = generator.settings["members"]
+    if gridsize is not None and gridsize**2 != members:
+        raise InputError(f"--gridsize {gridsize}: the generator was trained on groups of {members} patterns; leave it out")
+    members_of_a_group([scan], None, round(members**0.5), any_size=False)
+    return members, members
+
+
+def reconstruct_scan(
+    generator: Generator, scan: Scan, *, core: int, size: int, batch_size: int, show: bool = False
+) -> Reconstruction:
+    """The object of a scan, stitched from the canvases of its neighbourhoods.
+
+    Args:
+        generator: On the device where it is to run.
+        scan: Patterns, positions, probe.
+        core: Patterns in a region.
+        size: Patterns that the generator sees with a region.
+        batch_size: Regions at once.
+        show: Whether to draw a progress bar.
+
+    Returns:
+        The reconstruction, in the frame of the scan's positions.
+    """
+    corners = scan.corners_px()
+    origin = np.floor(corners.min(axis=0))
+    extent = np.rint(corners - origin).max(axis=0).astype(int) + scan.pattern_shape + 1
+    mosaic = Mosaic(origin, (int(extent[0]), int(extent[1])))
+    regions = divide(scan.positions_px, core=core, size=size)
+    batches = [regions[i : i + batch_size] for i in range(0, len(regions), batch_size)]
+    for batch in track(batches, description="reconstructing", disable=not show):
+        for placed in canvases(generator, scan, batch):
+            mosaic.add(*placed)
+    image, light = mosaic.finish()
+    return Reconstruction(
+        object=image.numpy(),
+        coverage=(light / light.max()).numpy(),
+        origin_yx=origin,
+        probe=scan.probe,
+        positions_px=scan.positions_px,
+        scan_index=scan.scan_index,
+        pixel_size_m=scan.pixel_size_m,
+    )
+
+
+@torch.inference_mode()
+def canvases(generator: Generator, scan: Scan, regions: list[Neighbourhood]) -> list[tuple[Tensor, Tensor, np.ndarray]]:
+    """Canvas, light of the region's own patterns on it, and origin, of each region of a batch."""
+    device = next(generator.parameters()).device
+    group = Group(*(part.to(device) for part in join_groups([make_group(scan, region.members) for region in regions])))
+    images = generator(group)
+    geometry = locate(group.corners_px, group.probe, group.canvas_shape())
+    intensity = geometry.probe.abs().square().sum(dim=2)
+    own = torch.tensor([[i < region.core for i in range(len(region.members))] for region in regions], device=device)
+    light = place_patches(intensity * own[..., None, None], geometry.indices, geometry.canvas_shape)
+    return list(zip(images, light, group.origin_px.cpu().numpy(), strict=True))
+
+
+def variation(result: Reconstruction) -> float:
+    """Standard deviation of the object relative to its mean, weighted by coverage; 0 for a flat one."""
+    weight = result.coverage / result.coverage.sum(dtype=np.float64)
+    mean = np.sum(weight * result.object)
+    spread = np.sqrt(np.sum(weight * np.abs(result.object - mean) ** 2))
+    return float(spread / max(abs(mean), np.finfo(np.float64).tiny))
+
+
+def check_not_flat(result: Reconstruction) -> None:
+    """Raise `RunError` for a reconstruction that is not finite, or shows nothing."""
+    if not np.isfinite(result.object).all():
+        raise RunError(
+            "the reconstruction holds values that are not finite; nothing was written: train again with a smaller --learning_rate"
+        )
+    if variation(result) < FLAT:
+        raise RunError(
+            f"the reconstruction is flat (it varies by {100 * variation(result):.2g} %); nothing was written: "
+            "train longer, or check the probe and the positions"
+        )
+
+
+def figures(result: Reconstruction, scan: Scan, duration_s: float, device: torch.device) -> dict[str, Any]:
+    """What `metrics.json` says; also warns where the image explains the patterns no better than an empty one."""
+    empty = Reconstruction(**{**vars(result), "object": np.ones_like(result.object)})
+    r_image, r_empty = r_factor(result, scan), r_factor(empty, scan)
+    if r_image >= r_empty:
+        text = "the image explains the patterns no better than an empty one (R %.3g and %.3g); train longer"
+        logger.warning(text, r_image, r_empty)
+    logger.info("R-factor %.4f (%.4f for an empty object)", r_image, r_empty)
+    return {
+        "patterns": len(scan),
+        "photons_per_pattern": scan.photons,
+        "r_factor": r_image,
+        "r_factor_empty": r_empty,
+        "variation": variation(result),
+        "duration_s": duration_s,
+        "patterns_per_s": len(scan) / duration_s,
+        "device": device.type,
+        "cuda_initialized": torch.cuda.is_initialized(),
+        "decisions": list(scan.decisions),
+        "versions": provenance(),
+    }

@@ -1,0 +1,161 @@
+"""The three nouns: what was measured, what the network sees together, what was made.
+
+Inside the package there is one unit for each quantity; readers convert at the door. Counts are
+photons with zero frequency at ``[H // 2, W // 2]``; positions are the ``(y, x)`` centres of the
+patches in object pixels, so that the patch of position p is
+``object[p_y - H/2 : p_y + H/2, p_x - W/2 : p_x + W/2]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho_torch.errors import InputError
+
+if TYPE_CHECKING:  # for the annotations of Group alone: a Scan is read and checked without torch
+    from torch import Tensor
+
+
+class Counts(Protocol):
+    """Diffraction patterns that are read by index: a NumPy array, an HDF5 dataset."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n, H, W)``."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Any real number type."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """Patterns by a slice or by an increasing sequence of indices."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was measured.
+
+    Attributes:
+        counts: Photons per detector pixel, real, (N, H, W), read by index.
+        positions_px: Patch centres ``(y, x)`` in object pixels, float64, (N, 2).
+        probe: Illumination modes in sqrt(photons), complex64, (M, H, W). Its squared sum *is*
+            the photons per exposure, the one scale of the scan.
+        mask: Detector pixels to trust, bool, (H, W), True = good.
+        scan_index: Identifier of each exposure, int64, (N,).
+        pixel_size_m: Object pixel, in metres, where known.
+        source: Where it came from, for messages.
+        decisions: What the reader concluded about the file, one sentence each.
+
+    Raises:
+        InputError: If the shapes contradict each other.
+    """
+
+    counts: Counts
+    positions_px: NDArray[np.float64]
+    probe: NDArray[np.complex64]
+    mask: NDArray[np.bool_]
+    scan_index: NDArray[np.int64]
+    pixel_size_m: float | None = None
+    source: str = "scan"
+    decisions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.counts.shape) != 3 or self.counts.shape[0] == 0:
+            raise InputError(f"{self.source}: patterns have shape {self.counts.shape}; expected (n, H, W) with n > 0")
+        n, *pattern = self.counts.shape
+        for name, found, expected in (
+            ("positions", self.positions_px.shape, (n, 2)),
+            ("scan_index", self.scan_index.shape, (n,)),
+            ("mask", self.mask.shape, tuple(pattern)),
+            ("probe", self.probe.shape, (*self.probe.shape[:1], *pattern)),
+        ):
+            if found != expected:
+                raise InputError(
+                    f"{self.source}: {name} has shape {found}; expected {expected} for "
+                    f"{n} patterns of {pattern[0]}x{pattern[1]} pixels"
+                )
+
+    def __len__(self) -> int:
+        return self.counts.shape[0]
+
+    @property
+    def pattern_shape(self) -> tuple[int, int]:
+        """``(H, W)``."""
+        _, height, width = self.counts.shape
+        return height, width
+
+    @property
+    def photons(self) -> float:
+        """Photons per exposure."""
+        return float(np.sum(np.abs(self.probe.astype(np.complex128)) ** 2))
+
+    def corners_px(self) -> NDArray[np.float64]:
+        """Minimum corners ``(y, x)`` of the patches, in the frame of the positions, (N, 2)."""
+        return self.positions_px - np.asarray(self.pattern_shape) / 2
+
+    def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> Scan:
+        """The same scan with some of its patterns, in ascending order; its scale stays that of the whole."""
+        chosen = np.sort(np.asarray(indices))
+        return replace(
+            self,
+            counts=self.counts[chosen],
+            positions_px=self.positions_px[chosen],
+            scan_index=self.scan_index[chosen],
+        )
+
+
+class Group(NamedTuple):
+    """Neighbouring scan points that the network sees together.
+
+    The canvas of a group is the piece of object that its patches cover; its element [0, 0] lies
+    at the whole-pixel ``origin_px`` in the frame of the scan's positions.
+
+    Attributes:
+        counts: Photons, float32, (B, C, H, W), zero frequency at ``[H // 2, W // 2]``.
+        corners_px: Minimum corners ``(y, x)`` of the patches on the canvas, float32, (B, C, 2).
+        probe: Illumination modes in sqrt(photons), complex64, (B, M, H, W).
+        mask: Good detector pixels, bool, (B, H, W).
+        origin_px: Position of the canvas, int64, (B, 2).
+    """
+
+    counts: Tensor
+    corners_px: Tensor
+    probe: Tensor
+    mask: Tensor
+    origin_px: Tensor
+
+    def canvas_shape(self) -> tuple[int, int]:
+        """``(Y, X)`` that holds every patch of the batch."""
+        height, width = self.counts.shape[-2:]
+        rows, columns = self.corners_px.amax(dim=(0, 1)).round().long().tolist()
+        return rows + height, columns + width
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What was made.
+
+    Attributes:
+        object: Transmission, complex64, (Y, X); the global phase is arbitrary.
+        coverage: Photons that fell on each pixel, summed over the scan, as a fraction of the
+            largest; float32, (Y, X), zero where nothing was measured.
+        origin_yx: Coordinates of element [0, 0] in the frame of the scan's positions, in object
+            pixels, (2,).
+        probe: As used, complex64, (M, H, W), in sqrt(photons).
+        positions_px: Patch centres as used, float64, (N, 2).
+        scan_index: Identifiers of the exposures used, int64, (N,).
+        pixel_size_m: Object pixel, in metres, where known.
+    """
+
+    object: NDArray[np.complex64]
+    coverage: NDArray[np.float32]
+    origin_yx: NDArray[np.float64]
+    probe: NDArray[np.complex64]
+    positions_px: NDArray[np.float64]
+    scan_index: NDArray[np.int64]
+    pixel_size_m: float | None = None

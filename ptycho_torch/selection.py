@@ -1,0 +1,57 @@
+"""The scan that a command works on: read, told about, and cut to the positions that were asked for."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+from ptycho_torch.errors import InputError
+from ptycho_torch.grouping import nearest_to_middle
+from ptycho_torch.readers import read_scan
+from ptycho_torch.scan import Scan
+
+logger = logging.getLogger(__name__)
+
+
+def open_scan(path: Path, *, n_images: int | None, diffraction: Literal["auto", "counts", "amplitude"]) -> Scan:
+    """The scan in a file, with the ``n_images`` positions nearest to its middle.
+
+    Args:
+        path: Of the file.
+        n_images: How many positions, all by default and where there are fewer.
+        diffraction: What its patterns are.
+
+    Raises:
+        InputError: See `read_scan`.
+    """
+    scan = read_scan(path, diffraction=diffraction)
+    for decision in scan.decisions:
+        logger.info("%s: %s", path.name, decision)
+    if n_images is None or n_images >= len(scan):
+        if n_images is not None and n_images > len(scan):
+            logger.info("%s: has %d patterns; all of them are used", path.name, len(scan))
+        return scan
+    return scan.subset(nearest_to_middle(scan.positions_px, n_images))
+
+
+def members_of_a_group(scans: list[Scan], gridsize: int | None, preferred: int, *, any_size: bool) -> int:
+    """Patterns in a group, gridsize^2; no more than the smallest scan has where that was not asked for.
+
+    Args:
+        scans: To be divided.
+        gridsize: What the user asked for, if anything.
+        preferred: The generator's own.
+        any_size: Whether the generator makes do with smaller groups.
+
+    Raises:
+        InputError: If a scan has fewer patterns than a group needs.
+    """
+    members = (gridsize or preferred) ** 2
+    smallest = min(scans, key=len)
+    if len(smallest) >= members:
+        return members
+    if gridsize is None and any_size:
+        return len(smallest)
+    raise InputError(
+        f"{smallest.source}: {len(smallest)} patterns are used but a group needs {members} (gridsize {gridsize or preferred}); "
+        "use more with --n_images or a smaller --gridsize"
+    )

@@ -1,0 +1,261 @@
+"""Training: scans in, a run folder with checkpoints and history out."""
+
+import logging
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+
+from ptycho_torch.checkpoint import read_checkpoint
+from ptycho_torch.command import log_to
+from ptycho_torch.config import TrainingConfig, plain, to_yaml
+from ptycho_torch.data import ScanDataModule
+from ptycho_torch.errors import InputError, RunError
+from ptycho_torch.generators import GENERATORS
+from ptycho_torch.module import PtychoModule
+from ptycho_torch.plots import save_history
+from ptycho_torch.run_dir import RunDir, atomic_write, provenance, write_text
+from ptycho_torch.scan import Scan
+from ptycho_torch.selection import members_of_a_group, open_scan
+
+logger = logging.getLogger(__name__)
+
+GRADIENT_NORM = 1.0  # larger gradients are shortened; a rare group must not undo what was learned
+
+
+def fit(config: TrainingConfig) -> RunDir:
+    """Train a generator on scans; see `ptycho_torch.train.train`."""
+    check_accelerator(config.accelerator)
+    train = [open_scan(path, n_images=config.n_images, diffraction=config.diffraction) for path in config.train_data_file]
+    judge = [config.test_data_file] if config.test_data_file else []
+    validation = [open_scan(path, n_images=config.n_images, diffraction=config.diffraction) for path in judge]
+    generator = GENERATORS[config.generator]
+    members = members_of_a_group(train + validation, config.gridsize, generator.gridsize, any_size=generator.any_size)
+    check_shapes(train + validation)
+    run = RunDir(config.output_dir)
+    start = find_start(config, run)
+    module = build_module(config, members, train)
+    if start is not None:
+        check_same_network(start, module)
+    with run.claim(overwrite=config.overwrite, resume=config.resume is not None), log_to(run.train_log):
+        write_text(run.config, to_yaml(config))
+        logger.debug("versions: %s", provenance())
+        lightning.seed_everything(config.seed, workers=True, verbose=False)
+        data = ScanDataModule(
+            train,
+            validation,
+            members=members,
+            batch_size=config.batch_size,
+            num_workers=config.num_workers,
+            seed=config.seed,
+        )
+        history = History(run, write=config.logger != "none")
+        trainer = build_trainer(config, run, history, judged_by="val_loss" if validation else "train_loss")
+        _announce(module, train, members, trainer)
+        trainer.fit(module, data, ckpt_path=start, weights_only=True)
+        save_history(run.history, history.rows)
+        logger.info("trained for %d epochs: %s", trainer.current_epoch, run.best_checkpoint)
+    return run
+
+
+def check_accelerator(name: str) -> None:
+    """Raise `InputError` for an accelerator that this machine has not."""
+    if name in ("gpu", "cuda") and not torch.cuda.is_available() and not (name == "gpu" and torch.backends.mps.is_available()):
+        raise InputError(f"--accelerator {name}: torch {torch.__version__} finds no such device; use --accelerator cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"--accelerator mps: torch {torch.__version__} finds no such device; use --accelerator cpu")
+
+
+def check_shapes(scans: list[Scan]) -> None:
+    """Raise `InputError` if patterns of different size would meet in a batch."""
+    first = scans[0]
+    for scan in scans[1:]:
+        if scan.probe.shape != first.probe.shape:
+            raise InputError(
+                f"{scan.source} has probe and patterns of shape {scan.probe.shape} but {first.source} has {first.probe.shape}; "
+                "train on scans of one shape"
+            )
+
+
+def find_start(config: TrainingConfig, run: RunDir) -> Path | None:
+    """The checkpoint to continue from; None for a new run."""
+    if config.resume is None:
+        return None
+    path = run.last_checkpoint if config.resume == "auto" else Path(config.resume)
+    if path.is_file():
+        return path
+    if config.resume == "auto":
+        logger.info("no checkpoint in %s yet: starting from the beginning", run.checkpoints)
+        return None
+    raise InputError(f"--resume {path}: no such checkpoint; use --resume auto for the last one of {run.path}")
+
+
+def check_same_network(checkpoint: Path, module: LightningModule) -> None:
+    """Raise `InputError` if a run with other settings of the network is asked to continue."""
+    before = read_checkpoint(checkpoint)["hyper_parameters"]
+    for name in ("generator", "settings", "loss"):
+        if before[name] != module.hparams[name]:
+            raise InputError(
+                f"{checkpoint} was trained with {name} {before[name]}, not {module.hparams[name]}; resume with the same"
+            )
+
+
+def build_module(config: TrainingConfig, members: int, scans: list[Scan]) -> PtychoModule:
+    """The training module, with weights drawn from the seed."""
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    generator = GENERATORS[config.generator]
+    settings = {} if generator.any_size else {"members": members}
+    about = {
+        "members": members,
+        "photons": [scan.photons for scan in scans],
+        "pattern_shape": list(scans[0].pattern_shape),
+        "config": plain(config),
+        "versions": provenance(),
+    }
+    return PtychoModule(
+        generator=config.generator,
+        settings=generator(**settings).settings,
+        loss=config.loss,
+        learning_rate=config.learning_rate,
+        scheduler=config.scheduler,
+        about=about,
+    )
+
+
+def build_trainer(config: TrainingConfig, run: RunDir, history: "History", *, judged_by: str) -> Trainer:
+    """Lightning's trainer with the callbacks of a run."""
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # groups are cut from memory
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning's own affair
+    warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    callbacks: list[Callback] = [history, *checkpoint_callbacks(config, run, judged_by)]
+    if config.early_stop_patience is not None:
+        callbacks.append(EarlyStopping(judged_by, patience=config.early_stop_patience, check_on_train_epoch_end=True))
+    if not config.quiet:
+        callbacks.append(RichProgressBar())
+    return Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=config.strategy,
+        precision=config.precision,
+        max_epochs=config.max_epochs,
+        max_time=check_time(config.max_time),
+        gradient_clip_val=GRADIENT_NORM,
+        deterministic=config.deterministic,
+        logger=build_logger(config, run),
+        callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
+        default_root_dir=run.path,
+        enable_progress_bar=not config.quiet,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=1.0 if judged_by == "val_loss" else 0,
+    )
+
+
+def check_time(limit: str | None) -> str | None:
+    """The time limit as it is, or `InputError` if it is not DD:HH:MM:SS."""
+    if limit is not None and not re.fullmatch(r"\d\d:\d\d:\d\d:\d\d", limit):
+        raise InputError(f"--max_time {limit}: expected DD:HH:MM:SS, such as 00:00:04:00 for four minutes")
+    return limit
+
+
+def build_logger(config: TrainingConfig, run: RunDir) -> Logger | bool:
+    """The tracker beside `metrics.csv`, if any."""
+    if config.logger == "tensorboard":
+        return TensorBoardLogger(run.path, name="tensorboard", version="")
+    if config.logger == "mlflow":
+        return MLFlowLogger(experiment_name="ptycho_torch", tracking_uri=f"file:{run.path / 'mlruns'}")
+    return False
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """`best.ckpt`: the epoch with the smallest judging loss."""
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """`last.ckpt`: the latest epoch."""
+
+
+def checkpoint_callbacks(config: TrainingConfig, run: RunDir, judged_by: str) -> list[Callback]:
+    """What writes last.ckpt, best.ckpt and, if asked for, the other good ones."""
+    common: dict[str, Any] = {
+        "dirpath": run.checkpoints,
+        "save_on_train_epoch_end": True,
+        "enable_version_counter": False,
+    }
+    callbacks: list[Callback] = [
+        LastCheckpoint(filename=run.last_checkpoint.stem, **common),
+        BestCheckpoint(filename=run.best_checkpoint.stem, monitor=judged_by, **common),
+    ]
+    if config.checkpoint_save_top_k > 1:
+        name = f"{{epoch:04d}}-{{{judged_by}:.6f}}"
+        callbacks.append(ModelCheckpoint(filename=name, monitor=judged_by, save_top_k=config.checkpoint_save_top_k, **common))
+    return callbacks
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that appear whole or not at all, also when the process is killed while it writes."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+        """Write beside the place, then move."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(target) as temporary:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
+
+
+class History(Callback):
+    """The losses of every epoch, in `metrics.csv` and in the checkpoint, so that a resumed run keeps them.
+
+    Args:
+        run: Where to write.
+        write: Whether to write `metrics.csv`.
+    """
+
+    def __init__(self, run: RunDir, *, write: bool) -> None:
+        self.run = run
+        self.write = write
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take down the epoch; end a run whose loss is no longer a number."""
+        row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.rows.append(row)
+        logger.debug("epoch %s", row)
+        if self.write and trainer.is_global_zero:
+            columns = ["epoch", "step", *sorted(set(row) - {"epoch", "step"})]
+            lines = [",".join(columns), *(",".join(repr(entry[name]) for name in columns) for entry in self.rows)]
+            write_text(self.run.metrics_csv, "\n".join(lines) + "\n")
+        if not all(value == value for value in row.values()):
+            raise RunError(f"the loss became NaN in epoch {trainer.current_epoch}; use a smaller --learning_rate")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows, for the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after the rows of a checkpoint."""
+        self.rows = list(state_dict["rows"])
+
+
+def _announce(module: PtychoModule, scans: list[Scan], members: int, trainer: Trainer) -> None:
+    """Say what is about to happen."""
+    weights = sum(parameter.numel() for parameter in module.parameters())
+    patterns = sum(len(scan) for scan in scans)
+    device = trainer.strategy.root_device.type
+    logger.info(
+        "training '%s' (%d weights) on %d patterns of %dx%d in groups of %d, %.3g photons each, on %s",
+        module.hparams["generator"], weights, patterns, *scans[0].pattern_shape, members, scans[0].photons, device,
+    )  # fmt: skip
+    logger.debug("CUDA initialised: %s", torch.cuda.is_initialized())

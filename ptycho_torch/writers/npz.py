@@ -1,0 +1,44 @@
+"""NPZ files: the project's reconstruction, and scans in the layout of PtychoPINN and Ptychodus."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho_torch.run_dir import atomic_write
+from ptycho_torch.scan import Reconstruction, Scan
+
+
+def write_reconstruction(path: Path, result: Reconstruction) -> None:
+    """Write a reconstruction; the fields are those of `Reconstruction`, see ``specs/run_folder.md``."""
+    fields: dict[str, NDArray] = {
+        "object": result.object.astype(np.complex64),
+        "coverage": result.coverage.astype(np.float32),
+        "origin_yx": result.origin_yx.astype(np.float64),
+        "probe": result.probe.astype(np.complex64),
+        "positions_px": result.positions_px.astype(np.float64),
+        "scan_index": result.scan_index.astype(np.int64),
+    }
+    if result.pixel_size_m is not None:
+        fields["pixel_size_m"] = np.asarray(result.pixel_size_m, dtype=np.float64)
+    _write(path, fields)
+
+
+def write_scan(path: Path, scan: Scan) -> None:
+    """Write a scan as ``diff3d`` (counts), ``xcoords``, ``ycoords``, ``probeGuess`` and ``scan_index``."""
+    fields: dict[str, NDArray] = {
+        "diff3d": scan.counts[:],
+        "xcoords": scan.positions_px[:, 1],
+        "ycoords": scan.positions_px[:, 0],
+        "probeGuess": scan.probe if len(scan.probe) > 1 else scan.probe[0],
+        "scan_index": scan.scan_index,
+    }
+    if not scan.mask.all():
+        fields["bad_pixels"] = ~scan.mask
+    _write(path, fields)
+
+
+def _write(path: Path, fields: dict[str, NDArray]) -> None:
+    """Write arrays to a compressed NPZ file."""
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **fields)
