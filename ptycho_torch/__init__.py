@@ -1,6 +1,10 @@
 """Ptychography that learns from the measured patterns themselves."""
 
 from importlib import import_module
+from importlib.util import find_spec
+
+if find_spec("torch") is None:
+    raise ImportError("ptycho_torch needs PyTorch: pip install torch")
 
 __version__ = "0.1.0"
 
@@ -15,8 +19,7 @@ _HOME = {  # public name -> module; imported on first use, so that `--help` need
     "RunDir": "run_dir",
     "read_scan": "readers",
     "simulate_scan": "simulate",
-    "fit": "training",
-    "reconstruct": "reconstruction",
+    "reconstruct": "inference",
 }
 __all__ = [*_HOME, "__version__"]
 

@@ -197,7 +197,14 @@ def current_names(argv: Sequence[str]) -> list[str]:
         result.append(name)
         if equals:
             result.append(OLDER_VALUES.get((name, value), value))
-    return result
+    return _file_first(result)
+
+
+def _file_first(words: list[str]) -> list[str]:
+    """The words with ``--config FILE`` before all others, which then override it."""
+    places = [i for i, word in enumerate(words) if word == "--config"]
+    files = [word for i in places for word in words[i : i + 2]]
+    return files + [word for i, word in enumerate(words) if i not in places and i - 1 not in places]
 
 
 def parse(config_type: type[Config], argv: Sequence[str], *, prog: str) -> Config:

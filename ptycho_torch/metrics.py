@@ -12,9 +12,12 @@ from skimage.registration import phase_cross_correlation
 from ptycho_torch.physics import locate, predict_counts
 from ptycho_torch.scan import Reconstruction, Scan
 
+ComplexImage = NDArray[np.complexfloating]
+
 CHUNK = 64  # patterns computed at once
 UPSAMPLING = 50  # registration to a fiftieth of a pixel
 LARGEST_SHIFT_PX = 3.0  # positions fix the image to less; a larger value is a failed registration
+ROUNDS = 2  # a ramp disturbs the registration and a shift the ramp; the second round finds both
 RAMP_STEPS = 5  # the ramp is found by linear regression of a wrapped phase, which converges fast
 
 
@@ -47,7 +50,7 @@ def r_factor(result: Reconstruction, scan: Scan) -> float:
     return misfit / total
 
 
-def align(image: NDArray[np.complexfloating], reference: NDArray[np.complexfloating]) -> NDArray[np.complex128]:
+def align(image: ComplexImage, reference: ComplexImage) -> ComplexImage:
     """The image with what ptychography cannot know taken from the reference.
 
     That is a shift, a complex factor (global phase, and the split of power between probe and
@@ -61,9 +64,17 @@ def align(image: NDArray[np.complexfloating], reference: NDArray[np.complexfloat
         (Y, X).
     """
     image, reference = image.astype(np.complex128), reference.astype(np.complex128)
-    shift = phase_cross_correlation(reference, image, upsample_factor=UPSAMPLING, normalization=None)[0]
-    if np.abs(shift).max() <= LARGEST_SHIFT_PX:
-        image = np.fft.ifft2(fourier_shift(np.fft.fft2(image), shift))
+    for _ in range(ROUNDS):
+        image = _without_ramp(image, reference)
+        shift = phase_cross_correlation(reference, image, upsample_factor=UPSAMPLING, normalization=None)[0]
+        if np.abs(shift).max() <= LARGEST_SHIFT_PX:
+            image = np.fft.ifft2(fourier_shift(np.fft.fft2(image), shift))
+    image = _without_ramp(image, reference)
+    return image * (np.vdot(image, reference) / np.vdot(image, image))
+
+
+def _without_ramp(image: ComplexImage, reference: ComplexImage) -> ComplexImage:
+    """The image with the mean and the slope of its phase against the reference removed."""
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     planes = np.stack([np.ones(image.size), y.ravel() - y.mean(), x.ravel() - x.mean()], axis=1)
     for _ in range(RAMP_STEPS):
@@ -73,10 +84,10 @@ def align(image: NDArray[np.complexfloating], reference: NDArray[np.complexfloat
         residual = np.angle(product.ravel() * np.exp(-1j * mean_phase))
         plane = np.linalg.lstsq(planes * weight[:, None], residual * weight, rcond=None)[0]
         image = image * np.exp(-1j * (mean_phase + (planes @ plane).reshape(image.shape)))
-    return image * (np.vdot(image, reference) / np.vdot(image, image))
+    return image
 
 
-def fourier_ring_correlation(a: NDArray[np.complexfloating], b: NDArray[np.complexfloating]) -> NDArray[np.float64]:
+def fourier_ring_correlation(a: ComplexImage, b: ComplexImage) -> NDArray[np.float64]:
     """Correlation of two images in rings of spatial frequency.
 
     ::
@@ -152,14 +163,14 @@ def compare(result: Reconstruction, truth: Reconstruction) -> Agreement:
     )
 
 
-def _window(item: Reconstruction, first: NDArray[np.float64], last: NDArray[np.float64]) -> NDArray[np.complex128]:
+def _window(item: Reconstruction, first: NDArray[np.float64], last: NDArray[np.float64]) -> ComplexImage:
     """The object between two corners in the frame of the positions."""
     top, left = (first - item.origin_yx).astype(int)
     bottom, right = (last - item.origin_yx).astype(int)
     return item.object[top:bottom, left:right].astype(np.complex128)
 
 
-def correlation(a: NDArray[np.complexfloating], b: NDArray[np.complexfloating]) -> float:
+def correlation(a: ComplexImage, b: ComplexImage) -> float:
     """Modulus of the complex correlation coefficient of two images, their means removed; 0 to 1."""
     a, b = a - a.mean(), b - b.mean()
     return float(np.abs(np.vdot(a, b)) / (np.linalg.norm(a) * np.linalg.norm(b)))

@@ -108,6 +108,8 @@ def _patterns(path: Path, arrays: dict[str, NDArray | None], n: int) -> tuple[ND
     patterns = _array(path, arrays, key)
     if patterns.ndim != 3 or patterns.dtype.kind not in "iuf":
         raise InputError(f"{path}: {key} is {patterns.dtype} of shape {patterns.shape}; expected real numbers of shape (n, N, N)")
+    if n == 0:
+        raise InputError(f"{path}: {POSITION_KEYS[0]} is empty; expected n > 0 scan points")
     first, second, third = patterns.shape
     if first == n and second != third and n in (second, third):
         raise InputError(f"{path}: {key} has shape {patterns.shape}, so its axes cannot be told apart; expected (n, N, N)")

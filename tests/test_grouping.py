@@ -1,0 +1,75 @@
+"""Which scan points belong together."""
+
+import numpy as np
+import pytest
+
+from ptycho_torch.grouping import divide, join_groups, make_group, nearest_to_middle
+
+
+@pytest.fixture
+def positions():
+    return np.random.default_rng(0).uniform(0, 100, (203, 2))
+
+
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(1)])
+def test_every_point_is_in_the_core_of_one_neighbourhood(positions, rng):
+    parts = divide(positions, core=30, size=40, rng=rng)
+    cores = np.concatenate([part.members[: part.core] for part in parts])
+    assert np.array_equal(np.sort(cores), np.arange(len(positions)))
+
+
+def test_neighbourhoods_have_the_size_that_was_asked_for_and_no_member_twice(positions):
+    for part in divide(positions, core=30, size=45):
+        assert len(part.members) == len(np.unique(part.members)) == 45
+        assert part.core <= 30
+
+
+def test_a_neighbourhood_is_compact(positions):
+    """Its core holds a seventh of the points; random ones would lie as far apart as the whole scan."""
+    for part in divide(positions, core=29, size=29, rng=np.random.default_rng(0)):
+        spread = positions[part.members].std(axis=0)
+        assert np.all(spread < 0.75 * positions.std(axis=0))
+        assert np.prod(spread) < 0.3 * np.prod(positions.std(axis=0))
+
+
+def test_completing_members_are_the_nearest_outsiders(positions):
+    for part in divide(positions, core=30, size=50):
+        core, outer = part.members[: part.core], part.members[part.core :]
+        centre = positions[core].mean(axis=0)
+        rest = np.setdiff1d(np.arange(len(positions)), part.members)
+        distance = np.linalg.norm(positions - centre, axis=1)
+        assert distance[outer].max() <= distance[rest].min()
+
+
+def test_each_neighbourhood_touches_those_before_it(positions):
+    parts = divide(positions, core=10, size=20)
+    seen = set(parts[0].members.tolist())
+    for part in parts[1:]:
+        assert seen & set(part.members.tolist())
+        seen |= set(part.members.tolist())
+
+
+def test_a_scan_smaller_than_a_group_is_one_group():
+    (part,) = divide(np.random.default_rng(0).uniform(0, 9, (5, 2)), core=49, size=60)
+    assert len(part.members) == part.core == 5
+
+
+def test_nearest_to_middle_takes_a_patch_that_overlaps_and_not_the_first_rows():
+    grid = np.stack(np.meshgrid(np.arange(11.0), np.arange(11.0), indexing="ij"), axis=-1).reshape(-1, 2)
+    chosen = nearest_to_middle(grid, 9)
+    assert sorted(map(tuple, grid[chosen])) == [(y, x) for y in (4.0, 5.0, 6.0) for x in (4.0, 5.0, 6.0)]
+
+
+def test_group_keeps_each_pattern_with_its_position(simulation):
+    scan = simulation.scan
+    members = [17, 3, 40]
+    group = make_group(scan, members)
+    assert np.array_equal(group.counts[0].numpy(), scan.counts[members].astype(np.float32))
+    expected = scan.positions_px[members] - 16 - group.origin_px[0].numpy()
+    assert np.allclose(group.corners_px[0].numpy(), expected, atol=1e-5)  # float32 of numbers below 100
+
+
+def test_batch_shares_the_largest_canvas(simulation):
+    groups = [make_group(simulation.scan, [0, 1]), make_group(simulation.scan, [0, 63])]
+    shapes = [group.canvas_shape() for group in groups]
+    assert join_groups(groups).canvas_shape() == tuple(np.max(shapes, axis=0))

@@ -1,0 +1,176 @@
+"""Train, save, load in another process, infer: the whole way of a user, by the documented commands.
+
+The commands run as CPU-pinned child processes in a folder of the test's own. The scan is simulated,
+so that the object is known, and the picture is judged, not the size of its file alone.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+
+THREADS = 2  # compute threads of a child; more than cores would wait for each other
+ONE_KB = 1024
+
+
+@pytest.fixture
+def cuda_cpu_env() -> dict[str, str]:
+    """A copy of the environment in which no GPU is visible; the test's own stays as it is."""
+    return {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(THREADS)),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+
+
+@pytest.fixture(scope="module")
+def known():
+    """256 patterns of 64x64 and the object that they show."""
+    from ptycho_torch.simulate import simulate_scan
+
+    return simulate_scan(photons=1e6, n_side=16, step_px=5.0, pattern_size=64, seed=2)
+
+
+@pytest.fixture(scope="module")
+def data_file(known, tmp_path_factory) -> Path:
+    """The simulated scan as an NPZ file in the layout of Ptychodus."""
+    from ptycho_torch.writers import write_scan
+
+    path = tmp_path_factory.mktemp("data") / "scan.npz"
+    write_scan(path, known.scan)
+    return path
+
+
+def _run(command: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a child to its end; `RuntimeError` with everything it said if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(
+            f"{' '.join(command)}\nended with status {done.returncode}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+        )
+    return done
+
+
+def _run_pytorch_workflow(tmp_path: Path, data_file: Path, cuda_cpu_env: dict[str, str]) -> SimpleNamespace:
+    """Train and infer by the documented commands, and return where the artifacts should be."""
+    env = dict(cuda_cpu_env)
+    training_output_dir = tmp_path / "training_outputs"
+    inference_output_dir = tmp_path / "pytorch_output"
+    working_dir = tmp_path / "working_directory"
+    working_dir.mkdir()
+    train_command = [
+        sys.executable, "-m", "ptycho_torch.train",
+        "--train_data_file", str(data_file),
+        "--test_data_file", str(data_file),
+        "--output_dir", str(training_output_dir),
+        "--max_epochs", "2",
+        "--n_images", "64",
+        "--batch_size", "4",
+        "--device", "cpu",
+        "--disable_mlflow",
+    ]  # fmt: skip
+    inference_command = [
+        sys.executable, "-m", "ptycho_torch.inference",
+        "--model_path", str(training_output_dir),
+        "--test_data", str(data_file),
+        "--output_dir", str(inference_output_dir),
+        "--n_images", "32",
+        "--device", "cpu",
+    ]  # fmt: skip
+    train_result = _run(train_command, working_dir, env)
+    inference_result = _run(inference_command, working_dir, env)
+    return SimpleNamespace(
+        training_output_dir=training_output_dir,
+        inference_output_dir=inference_output_dir,
+        working_dir=working_dir,
+        checkpoint_path=training_output_dir / "checkpoints" / "last.ckpt",
+        best_checkpoint_path=training_output_dir / "checkpoints" / "best.ckpt",
+        config_path=training_output_dir / "config.yaml",
+        history_csv_path=training_output_dir / "metrics.csv",
+        history_png_path=training_output_dir / "history.png",
+        train_debug_log_path=training_output_dir / "train_debug.log",
+        recon_amp_path=inference_output_dir / "reconstructed_amplitude.png",
+        recon_phase_path=inference_output_dir / "reconstructed_phase.png",
+        reconstruction_path=inference_output_dir / "reconstruction.npz",
+        metrics_path=inference_output_dir / "metrics.json",
+        train_result=train_result,
+        inference_result=inference_result,
+    )
+
+
+def test_run_pytorch_train_save_load_infer(tmp_path, data_file, cuda_cpu_env, known):
+    before = dict(os.environ)
+    workflow = _run_pytorch_workflow(tmp_path, data_file, cuda_cpu_env)
+
+    for path in (
+        workflow.checkpoint_path,
+        workflow.best_checkpoint_path,
+        workflow.history_png_path,
+        workflow.recon_amp_path,
+        workflow.recon_phase_path,
+        workflow.reconstruction_path,
+    ):
+        assert path.is_file(), path
+        assert path.stat().st_size > ONE_KB, path
+    for path in (workflow.config_path, workflow.history_csv_path, workflow.train_debug_log_path, workflow.metrics_path):
+        assert path.stat().st_size > 0, path
+    assert list(workflow.working_dir.iterdir()) == [], "the commands leave nothing in the working directory"
+    assert dict(os.environ) == before
+
+    checkpoint = torch.load(workflow.checkpoint_path, weights_only=True)
+    assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values())
+    with workflow.history_csv_path.open() as file:
+        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
+
+    for path in (workflow.recon_amp_path, workflow.recon_phase_path):
+        picture = matplotlib.image.imread(path)
+        assert min(picture.shape[:2]) > 100
+        assert picture[..., :3].std() > 0.01, "a picture of one colour shows nothing"
+
+    _assert_shows_the_object(workflow.reconstruction_path, known)
+
+    metrics = json.loads(workflow.metrics_path.read_text())
+    assert metrics["device"] == "cpu"
+    assert metrics["cuda_initialized"] is False
+    assert "on cpu" in workflow.train_debug_log_path.read_text()
+    assert "CUDA initialised: False" in workflow.train_debug_log_path.read_text()
+    assert "Traceback" not in workflow.train_result.stderr + workflow.inference_result.stderr
+
+
+def _assert_shows_the_object(path: Path, known) -> None:
+    """The image correlates with the known object, and with no mirrored, turned or shifted one.
+
+    Measured over five seeds with this scan: 0.8 to 0.9 for the right orientation, below 0.35 for others.
+    """
+    from ptycho_torch.metrics import compare, correlation
+    from ptycho_torch.readers.reconstruction import read_reconstruction
+
+    result = read_reconstruction(path)
+    assert np.isfinite(result.object).all()
+    assert len(result.scan_index) == 32
+    assert compare(result, known.truth).correlation > 0.6
+    first, last = np.rint([result.positions_px.min(axis=0), result.positions_px.max(axis=0)]).astype(int)
+    (top, left), (bottom, right) = first, last
+    truth = known.truth.object[top:bottom, left:right]
+    (top, left), (bottom, right) = first - result.origin_yx.astype(int), last - result.origin_yx.astype(int)
+    image = result.object[top:bottom, left:right]
+    for name, wrong in {"mirrored in y": image[::-1], "mirrored in x": image[:, ::-1], "turned": image[::-1, ::-1]}.items():
+        assert correlation(wrong, truth) < 0.5, name
+
+
+def test_a_failing_command_raises_with_everything_it_said(tmp_path, cuda_cpu_env):
+    with pytest.raises(RuntimeError, match="no such file") as error:
+        _run_pytorch_workflow(tmp_path, tmp_path / "missing.npz", cuda_cpu_env)
+    assert "ptycho_torch.train" in str(error.value)
+    assert "status 2" in str(error.value)
