@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other are slower than one; children inherit it
 
 MEASURED_SCAN = Path(__file__).parent.parent / "shared" / "data" / "siemens_star.npz"
 

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ from ptycho_torch.selection import members_of_a_group, open_scan
 
 logger = logging.getLogger(__name__)
 
+TRACKERS = {"tensorboard": "tensorboard", "mlflow": "'ptycho_torch[mlflow]'"}  # what to install for each
 GRADIENT_NORM = 1.0  # larger gradients are shortened; a rare group must not undo what was learned
 
 
 def fit(config: TrainingConfig) -> RunDir:
     """Train a generator on scans; see `ptycho_torch.train.train`."""
-    check_accelerator(config.accelerator)
+    check_options(config)
     train = [open_scan(path, n_images=config.n_images, diffraction=config.diffraction) for path in config.train_data_file]
     judge = [config.test_data_file] if config.test_data_file else []
     validation = [open_scan(path, n_images=config.n_images, diffraction=config.diffraction) for path in judge]
@@ -64,6 +66,15 @@ def fit(config: TrainingConfig) -> RunDir:
         save_history(run.history, history.rows)
         logger.info("trained for %d epochs: %s", trainer.current_epoch, run.best_checkpoint)
     return run
+
+
+def check_options(config: TrainingConfig) -> None:
+    """Raise `InputError` for what this machine, or Lightning, cannot do."""
+    if config.max_time is not None and not re.fullmatch(r"\d\d:\d\d:\d\d:\d\d", config.max_time):
+        raise InputError(f"--max_time {config.max_time}: expected DD:HH:MM:SS, such as 00:00:04:00 for four minutes")
+    if config.logger in TRACKERS and find_spec(config.logger) is None:
+        raise InputError(f"--logger {config.logger} needs a package that is not here: pip install {TRACKERS[config.logger]}")
+    check_accelerator(config.accelerator)
 
 
 def check_accelerator(name: str) -> None:
@@ -148,7 +159,7 @@ def build_trainer(config: TrainingConfig, run: RunDir, history: "History", *, ju
         strategy=config.strategy,
         precision=config.precision,
         max_epochs=config.max_epochs,
-        max_time=check_time(config.max_time),
+        max_time=config.max_time,
         gradient_clip_val=GRADIENT_NORM,
         deterministic=config.deterministic,
         logger=build_logger(config, run),
@@ -160,13 +171,6 @@ def build_trainer(config: TrainingConfig, run: RunDir, history: "History", *, ju
         num_sanity_val_steps=0,
         limit_val_batches=1.0 if judged_by == "val_loss" else 0,
     )
-
-
-def check_time(limit: str | None) -> str | None:
-    """The time limit as it is, or `InputError` if it is not DD:HH:MM:SS."""
-    if limit is not None and not re.fullmatch(r"\d\d:\d\d:\d\d:\d\d", limit):
-        raise InputError(f"--max_time {limit}: expected DD:HH:MM:SS, such as 00:00:04:00 for four minutes")
-    return limit
 
 
 def build_logger(config: TrainingConfig, run: RunDir) -> Logger | bool:

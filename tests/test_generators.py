@@ -42,13 +42,13 @@ def test_a_batch_gives_what_its_groups_give_alone(generator, groups):
         assert torch.allclose(canvas[:rows, :columns][inner], alone[inner], atol=1e-3)
 
 
-def test_ten_steps_on_one_group_lower_the_loss(generator, groups):
+def test_twenty_steps_on_one_group_lower_the_loss(generator, groups):
     """The gradient reaches the weights and points downhill."""
     group = groups[0]
     geometry = locate(group.corners_px, group.probe, group.canvas_shape())
-    optimizer = torch.optim.Adam(generator.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(generator.parameters(), lr=5e-3)
     losses = []
-    for _ in range(10):
+    for _ in range(20):
         loss = LOSSES["poisson"](predict_counts(generator(group), geometry), group.counts, group.mask)
         optimizer.zero_grad()
         loss.backward()
@@ -87,7 +87,7 @@ def test_a_global_phase_of_the_probe_turns_up_nowhere_else(groups):
     torch.manual_seed(0)
     unrolled = build_generator("unrolled", {}).eval()
     group = groups[0]
-    turned = group._replace(probe=group.probe * np.complex64(np.exp(1.3j)))
+    turned = group._replace(probe=group.probe * complex(np.exp(1.3j)))
     assert torch.allclose(unrolled(group), unrolled(turned), atol=1e-4)
 
 

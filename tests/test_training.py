@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -157,6 +158,23 @@ def test_several_scans_are_learned_from_together(config, tmp_path):
     write_scan(other, simulate_scan(photons=1e4, n_side=6, pattern_size=32, seed=9).scan)
     run = train(replace(config, train_data_file=[*config.train_data_file, other], max_epochs=1))
     assert len(torch.load(run.last_checkpoint, weights_only=True)["hyper_parameters"]["about"]["photons"]) == 2
+
+
+def test_a_tracker_keeps_the_losses_beside_the_table(config):
+    run = train(replace(config, logger="tensorboard", max_epochs=1))
+    assert list((run.path / "tensorboard").rglob("events.out.tfevents.*"))
+    assert run.metrics_csv.is_file()
+
+
+def test_no_logger_writes_no_table(config):
+    assert not train(replace(config, logger="none", max_epochs=1)).metrics_csv.exists()
+
+
+@pytest.mark.skipif(find_spec("mlflow") is not None, reason="mlflow is installed")
+def test_a_tracker_that_is_not_installed_is_said_before_anything_is_written(config):
+    with pytest.raises(InputError, match=r"pip install 'ptycho_torch\[mlflow\]'"):
+        train(replace(config, logger="mlflow"))
+    assert not RunDir(config.output_dir).files()
 
 
 @pytest.mark.parametrize("limit", ["4m", "00:00:04"])

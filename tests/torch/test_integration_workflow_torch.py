@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 
-THREADS = 2  # compute threads of a child; more than cores would wait for each other
 ONE_KB = 1024
 
 
@@ -27,7 +26,6 @@ def cuda_cpu_env() -> dict[str, str]:
     return {
         **os.environ,
         "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(THREADS)),
         "OMP_WAIT_POLICY": "PASSIVE",
     }
 
