@@ -9,6 +9,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from ptycho_torch.accelerator import choose_device
 from ptycho_torch.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.command import log_to
 from ptycho_torch.config import InferenceConfig, to_yaml
@@ -55,20 +56,6 @@ def infer(config: InferenceConfig) -> RunDir:
         write_json(run.metrics, figures(result, scan, duration_s, device) | {"trained": about})
         logger.info("%d patterns in %.2f s: %s", len(scan), duration_s, run.reconstruction)
     return run
-
-
-def choose_device(accelerator: str) -> torch.device:
-    """The device for `--accelerator`; auto takes a GPU where there is one.
-
-    Raises:
-        InputError: If this machine has no such device.
-    """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    wanted = {"auto": ("cuda", "mps", "cpu"), "gpu": ("cuda", "mps")}.get(accelerator, (accelerator,))
-    for name in wanted:
-        if available[name]:
-            return torch.device(name)
-    raise InputError(f"--accelerator {accelerator}: torch {torch.__version__} finds no such device; use --accelerator cpu")
 
 
 def tile_sizes(generator: Generator, scan: Scan, gridsize: int | None) -> tuple[int, int]:

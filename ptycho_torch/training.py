@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
+from ptycho_torch.accelerator import choose_device
 from ptycho_torch.checkpoint import read_checkpoint
 from ptycho_torch.command import log_to
 from ptycho_torch.config import TrainingConfig, plain, to_yaml
@@ -74,15 +75,7 @@ def check_options(config: TrainingConfig) -> None:
         raise InputError(f"--max_time {config.max_time}: expected DD:HH:MM:SS, such as 00:00:04:00 for four minutes")
     if config.logger in TRACKERS and find_spec(config.logger) is None:
         raise InputError(f"--logger {config.logger} needs a package that is not here: pip install {TRACKERS[config.logger]}")
-    check_accelerator(config.accelerator)
-
-
-def check_accelerator(name: str) -> None:
-    """Raise `InputError` for an accelerator that this machine has not."""
-    if name in ("gpu", "cuda") and not torch.cuda.is_available() and not (name == "gpu" and torch.backends.mps.is_available()):
-        raise InputError(f"--accelerator {name}: torch {torch.__version__} finds no such device; use --accelerator cpu")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"--accelerator mps: torch {torch.__version__} finds no such device; use --accelerator cpu")
+    choose_device(config.accelerator)
 
 
 def check_shapes(scans: list[Scan]) -> None:

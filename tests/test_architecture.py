@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "ptycho_torch"
 LAYERS = [
     {"errors"},
     {"config", "scan"},
-    {"physics", "run_dir", "command"},
+    {"physics", "run_dir", "command", "accelerator"},
     {"readers", "writers", "grouping", "metrics", "plots", "generators", "stitching"},
     {"simulate", "data", "module", "selection", "checkpoint"},
     {"training", "reconstruction"},
