@@ -60,10 +60,12 @@ class TrainingConfig:
         "a group is gridsize^2 neighbouring patterns; default: the generator's own", default=None, least=1
     )
     loss: Literal["poisson", "amplitude"] = option("distance of expected and measured counts", default="poisson")
-    max_epochs: int = option("passes over the scans", default=60, least=1)
+    max_epochs: int | None = option(
+        "passes over the scans; default: 40, or more where a scan has few groups", default=None, least=1
+    )
     max_time: str | None = option("stop after this time, DD:HH:MM:SS", default=None)
     batch_size: int = option("groups in a training step", default=1, least=1)
-    learning_rate: float = option("step of the optimiser at its largest", default=2e-3, least=0.0)
+    learning_rate: float = option("step of the optimiser at its largest", default=5e-3, least=0.0)
     scheduler: Literal["cosine", "constant"] = option("course of the learning rate over the run", default="cosine")
     early_stop_patience: int | None = option(
         "stop when the judging loss has not improved for this many epochs", default=None, least=1
@@ -140,7 +142,7 @@ class DemoConfig:
     """Simulate two scans, train on one, reconstruct the other, and compare with the known object."""
 
     output_dir: Path = option("folder for everything the demonstration makes", default=Path("demo"))
-    max_epochs: int = option("passes over the training scan", default=20, least=1)
+    max_epochs: int = option("passes over the training scan", default=40, least=1)
     photons: float = option("photons per exposure", default=1e6, least=1.0)
     seed: int = option("objects, noise and training", default=0, least=0)
     overwrite: bool = option("replace an earlier demonstration", default=False)

@@ -93,18 +93,23 @@ class ScanDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Group]:
         """Groups of the training scans, other ones at each epoch."""
-        return self._loader(self.train, anew=True)
+        return self._loader(self.train, self.train_sampler())
+
+    def train_sampler(self) -> GroupSampler:
+        """The order of the training groups."""
+        return GroupSampler(self.train, self.members, seed=self.seed, anew=True)
 
     def val_dataloader(self) -> DataLoader[Group]:
         """Groups of the validation scans, the same at each epoch."""
-        return self._loader(self.validation, anew=False)
+        sampler = GroupSampler(self.validation, self.members, seed=self.seed, anew=False)
+        return self._loader(self.validation, sampler)
 
-    def _loader(self, scans: Sequence[Scan], *, anew: bool) -> DataLoader[Group]:
+    def _loader(self, scans: Sequence[Scan], sampler: GroupSampler) -> DataLoader[Group]:
         """A loader of groups."""
         return DataLoader(
             GroupDataset(scans),
             batch_size=self.batch_size,
-            sampler=GroupSampler(scans, self.members, seed=self.seed, anew=anew),
+            sampler=sampler,
             collate_fn=join_groups,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -1,5 +1,6 @@
 """The training step, the same for every generator: group, canvas, expected counts, loss."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,9 +8,15 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from ptycho_torch.augmentation import keep_back, mirrored, random_symmetry
 from ptycho_torch.generators import build_generator
 from ptycho_torch.physics import LOSSES, locate, predict_counts
 from ptycho_torch.scan import Group
+
+JUDGED = 0.15  # of the patterns of a group, kept back to judge by, so that the network cannot gain by fitting noise
+NOISE = 0.5  # of the loss that counting noise leaves; added before the logarithm, which makes the gradient a relative one
+RISE_STEPS = 20  # in which the learning rate rises to its value
+STEPS_OF_A_SEED = 10**9  # seeds do not share random numbers before that many steps
 
 
 class PtychoModule(LightningModule):
@@ -21,6 +28,7 @@ class PtychoModule(LightningModule):
         loss: Name of the loss.
         learning_rate: At its largest.
         scheduler: "cosine" or "constant".
+        seed: Of what is drawn in a step.
         about: Plain facts about the run, kept in the checkpoint.
     """
 
@@ -32,6 +40,7 @@ class PtychoModule(LightningModule):
         loss: str,
         learning_rate: float,
         scheduler: str,
+        seed: int,
         about: dict[str, Any],
     ) -> None:
         super().__init__()
@@ -40,28 +49,38 @@ class PtychoModule(LightningModule):
         self.loss = LOSSES[loss]
         self.learning_rate = learning_rate
         self.scheduler = scheduler
+        self.seed = seed
 
-    def mismatch(self, group: Group) -> Tensor:
-        """Loss of the canvases that the generator makes of a batch of groups, scalar."""
-        canvas = self.generator(group)
-        geometry = locate(group.corners_px, group.probe, group.canvas_shape())
-        return self.loss(predict_counts(canvas, geometry), group.counts, group.mask)
+    def mismatch(self, seen: Group, judged: Group) -> Tensor:
+        """Loss, on some patterns, of the canvases that the generator makes of others on the same canvas."""
+        (rows, columns), (other_rows, other_columns) = seen.canvas_shape(), judged.canvas_shape()
+        canvas_shape = max(rows, other_rows), max(columns, other_columns)
+        canvas = self.generator(seen, canvas_shape)
+        geometry = locate(judged.corners_px, judged.probe, canvas_shape)
+        return self.loss(predict_counts(canvas, geometry), judged.counts, judged.mask)
 
     def training_step(self, group: Group, _batch: int) -> Tensor:
-        """Loss on a batch."""
-        loss = self.mismatch(group)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(group.counts))
-        return loss
+        """Relative loss on a batch, mirrored at random, on patterns that the generator did not see."""
+        generator = torch.Generator().manual_seed(self.seed * STEPS_OF_A_SEED + self.global_step)
+        group = mirrored(group, random_symmetry(group, generator))
+        parts = keep_back(group, JUDGED, generator) if self.generator.any_size and group.counts.shape[1] > 1 else (group, group)
+        loss = self.mismatch(*parts)
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(group.counts))
+        return torch.log(loss + NOISE)
 
     def validation_step(self, group: Group, _batch: int) -> None:
-        """Log the loss on a batch."""
-        loss = self.mismatch(group)
+        """Log the loss on a batch, all of it seen and judged."""
+        loss = self.mismatch(group, group)
         self.log("val_loss", loss, prog_bar=True, batch_size=len(group.counts), sync_dist=True)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig | torch.optim.Optimizer:
-        """Adam, and the course of its step."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
-        if self.scheduler == "constant":
-            return optimizer
-        course = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, int(self.trainer.estimated_stepping_batches))
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Adam, and the course of its step: a short rise, then constant or along a cosine to zero."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
+        total = int(self.trainer.estimated_stepping_batches)
+
+        def course_of(step: int) -> float:
+            fall = 0.5 + 0.5 * math.cos(math.pi * min(1, step / total)) if self.scheduler == "cosine" else 1.0
+            return min(1.0, (step + 1) / RISE_STEPS) * fall
+
+        course = torch.optim.lr_scheduler.LambdaLR(optimizer, course_of)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": course, "interval": "step"}}

@@ -117,8 +117,9 @@ def canvases(generator: Generator, scan: Scan, regions: list[Neighbourhood]) -> 
     """Canvas, light of the region's own patterns on it, and origin, of each region of a batch."""
     device = next(generator.parameters()).device
     group = Group(*(part.to(device) for part in join_groups([make_group(scan, region.members) for region in regions])))
-    images = generator(group)
-    geometry = locate(group.corners_px, group.probe, group.canvas_shape())
+    canvas_shape = group.canvas_shape()
+    images = generator(group, canvas_shape)
+    geometry = locate(group.corners_px, group.probe, canvas_shape)
     intensity = geometry.probe.abs().square().sum(dim=2)
     own = torch.tensor([[i < region.core for i in range(len(region.members))] for region in regions], device=device)
     light = place_patches(intensity * own[..., None, None], geometry.indices, geometry.canvas_shape)

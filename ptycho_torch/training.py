@@ -31,6 +31,8 @@ from ptycho_torch.selection import members_of_a_group, open_scan
 logger = logging.getLogger(__name__)
 
 TRACKERS = {"tensorboard": "tensorboard", "mlflow": "'ptycho_torch[mlflow]'"}  # what to install for each
+EPOCHS = 40  # after which more of them improve an unseen object little
+LEAST_STEPS = 320  # the same, for a scan of few groups
 GRADIENT_NORM = 1.0  # larger gradients are shortened; a rare group must not undo what was learned
 
 
@@ -61,7 +63,8 @@ def fit(config: TrainingConfig) -> RunDir:
             seed=config.seed,
         )
         history = History(run, write=config.logger != "none")
-        trainer = build_trainer(config, run, history, judged_by="val_loss" if validation else "train_loss")
+        epochs = config.max_epochs or enough_epochs(steps=-(-len(data.train_sampler()) // config.batch_size))
+        trainer = build_trainer(config, epochs, run, history, judged_by="val_loss" if validation else "train_loss")
         _announce(module, train, members, trainer)
         trainer.fit(module, data, ckpt_path=start, weights_only=True)
         save_history(run.history, history.rows)
@@ -130,11 +133,17 @@ def build_module(config: TrainingConfig, members: int, scans: list[Scan]) -> Pty
         loss=config.loss,
         learning_rate=config.learning_rate,
         scheduler=config.scheduler,
+        seed=config.seed,
         about=about,
     )
 
 
-def build_trainer(config: TrainingConfig, run: RunDir, history: "History", *, judged_by: str) -> Trainer:
+def enough_epochs(*, steps: int) -> int:
+    """Epochs that train a generator well, from the steps in one of them."""
+    return max(EPOCHS, -(-LEAST_STEPS // steps))
+
+
+def build_trainer(config: TrainingConfig, epochs: int, run: RunDir, history: "History", *, judged_by: str) -> Trainer:
     """Lightning's trainer with the callbacks of a run."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # groups are cut from memory
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning's own affair
@@ -151,7 +160,7 @@ def build_trainer(config: TrainingConfig, run: RunDir, history: "History", *, ju
         num_nodes=config.num_nodes,
         strategy=config.strategy,
         precision=config.precision,
-        max_epochs=config.max_epochs,
+        max_epochs=epochs,
         max_time=config.max_time,
         gradient_clip_val=GRADIENT_NORM,
         deterministic=config.deterministic,

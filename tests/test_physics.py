@@ -7,6 +7,7 @@ import torch
 
 from ptycho_torch.physics import (
     amplitude_loss,
+    backproject_residual,
     diffraction_intensity,
     extract_patches,
     far_field,
@@ -179,6 +180,47 @@ def test_gradient_of_the_loss_agrees_with_finite_differences(loss):
         return loss(predict_counts(canvas, geometry), counts, mask)
 
     assert torch.autograd.gradcheck(misfit, random_complex(1, 9, 9).requires_grad_())
+
+
+def back_projection(modes=2):
+    """A small back-projection as a function of the canvas, with a bad pixel."""
+    probe, counts = random_complex(1, modes, 6, 6, seed=1), torch.arange(72, dtype=torch.float64).reshape(1, 2, 6, 6)
+    geometry = locate(torch.tensor([[[0.2, 0.4], [1.7, 2.0]]], dtype=torch.float64), probe, (9, 9))
+    mask = torch.ones(1, 1, 6, 6, dtype=torch.bool)
+    mask[0, 0, 2, 3] = False
+    softening = torch.full((1, 1, 6, 6), 0.3, dtype=torch.float64)
+    return geometry, counts, mask, lambda canvas: backproject_residual(canvas, counts, softening, mask, geometry)
+
+
+def test_derivative_of_the_back_projection_agrees_with_finite_differences():
+    _, _, _, function = back_projection()
+    assert torch.autograd.gradcheck(function, random_complex(1, 9, 9).requires_grad_())
+
+
+def test_back_projection_is_downhill_for_its_energy():
+    """With r = (n - I) / (I + s), the energy is the sum of I - (n + s) log(I + s)."""
+    geometry, counts, mask, function = back_projection()
+    canvas = random_complex(1, 9, 9).requires_grad_()
+    shift = torch.fft.ifftshift(predict_counts(canvas, geometry), dim=(-2, -1)) + 0.3
+    energy = ((shift - (counts + 0.3) * shift.log()) * mask).sum()
+    (gradient,) = torch.autograd.grad(energy, canvas)
+    assert torch.allclose(function(canvas.detach()), -gradient / 2, rtol=1e-9)  # torch's gradient is twice that by conj(O)
+
+
+def test_back_projection_is_zero_where_the_model_is_right():
+    geometry, _, mask, _ = back_projection()
+    canvas = random_complex(1, 9, 9)
+    counts = torch.fft.ifftshift(predict_counts(canvas, geometry), dim=(-2, -1))
+    pull = backproject_residual(canvas, counts, torch.ones_like(counts), mask, geometry)
+    assert pull.abs().max() < CLOSE
+
+
+@pytest.mark.parametrize("loss", [poisson_loss, amplitude_loss])
+def test_loss_of_the_truth_is_about_one(loss):
+    """Counting noise of many photons: one per pixel, as a deviance has."""
+    mean = torch.full((1, 4, 100, 100), 50.0, dtype=torch.float64)
+    counts = torch.poisson(mean, generator=torch.Generator().manual_seed(0))
+    assert loss(mean, counts, torch.ones(1, 100, 100, dtype=torch.bool)) == pytest.approx(1, abs=0.03)
 
 
 @pytest.mark.parametrize("loss", [poisson_loss, amplitude_loss])

@@ -54,8 +54,8 @@ class Surveyor(Generator):
         self.function = function
         self.unused = torch.nn.Parameter(torch.zeros(()))
 
-    def forward(self, group):
-        rows, columns = group.canvas_shape()
+    def forward(self, group, canvas_shape):
+        rows, columns = canvas_shape
         y = group.origin_px[:, 0, None] + torch.arange(rows)
         x = group.origin_px[:, 1, None] + torch.arange(columns)
         return self.function(y[:, :, None].double(), x[:, None, :].double()).to(torch.complex64)

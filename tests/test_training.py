@@ -65,8 +65,8 @@ def test_best_checkpoint_is_the_epoch_with_the_least_judging_loss(trained):
     assert torch.load(trained.best_checkpoint, weights_only=True)["epoch"] == int(best[0])
 
 
-def test_the_loss_falls(trained):
-    losses = [float(line.split(",")[2]) for line in trained.metrics_csv.read_text().splitlines()[1:]]
+def test_the_judging_loss_falls(trained):
+    losses = [float(line.split(",")[3]) for line in trained.metrics_csv.read_text().splitlines()[1:]]
     assert losses[-1] < losses[0]
 
 

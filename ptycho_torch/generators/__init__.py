@@ -6,8 +6,7 @@ A generator is one file and one line here. It is a `torch.nn.Module` with
 - ``gridsize``: the side of the group that it prefers for training;
 - ``tile``: how many patterns it prefers to reconstruct at once;
 - ``any_size``: whether it takes groups of any size, not only of the size it was built for;
-- ``forward(group) -> canvas``: complex, (B, Y, X), the object under each group, on the canvas
-  of ``group.canvas_shape()``.
+- ``forward(group, canvas_shape) -> canvas``: complex, (B, Y, X), the object under each group.
 """
 
 from typing import Any

@@ -17,12 +17,13 @@ class Generator(nn.Module, ABC):
     settings: dict[str, Any]
 
     @abstractmethod
-    def forward(self, group: Group) -> Tensor:
+    def forward(self, group: Group, canvas_shape: tuple[int, int]) -> Tensor:
         """The object under each group.
 
         Args:
             group: Patterns with their places and their illumination.
+            canvas_shape: ``(Y, X)`` to draw on, at least ``group.canvas_shape()``.
 
         Returns:
-            Canvas, complex, (B, Y, X), of shape ``group.canvas_shape()``.
+            Canvas, complex, (B, Y, X).
         """

@@ -44,12 +44,12 @@ class UNet(Generator):
         self.amplitude = Decoder(widths, members)
         self.phase = Decoder(widths, members)
 
-    def forward(self, group: Group) -> Tensor:
+    def forward(self, group: Group, canvas_shape: tuple[int, int]) -> Tensor:
         """See `Generator.forward`."""
         photons = photons_per_exposure(group.probe)[:, None, None, None]
         pixels = math.prod(group.counts.shape[-2:])
         patches = self.patches((group.counts * group.mask[:, None] / photons * pixels).sqrt())
-        geometry = locate(group.corners_px, group.probe, group.canvas_shape())
+        geometry = locate(group.corners_px, group.probe, canvas_shape)
         weight = (geometry.probe.real.square() + geometry.probe.imag.square()).sum(dim=2)
         total = place_patches(patches * weight, geometry.indices, geometry.canvas_shape)
         light = place_patches(weight, geometry.indices, geometry.canvas_shape)

@@ -1,105 +1,193 @@
-"""The unrolled generator: physics steps that the data ask for, each corrected by a small network."""
+"""The unrolled generator: sweeps of physics steps that the data ask for, each corrected by a small network."""
+
+import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ptycho_torch.generators.base import Generator
-from ptycho_torch.physics import (
-    Geometry,
-    extract_patches,
-    far_field,
-    far_field_adjoint,
-    illumination,
-    locate,
-    photons_per_exposure,
-    place_patches,
-)
+from ptycho_torch.physics import Geometry, backproject_residual, illumination, locate
 from ptycho_torch.scan import Group
 
-EPS = 1e-8  # of a photon per pixel at one photon per exposure; keeps the root differentiable at 0
-DARKEST = 0.05  # of the brightest illumination; below it, steps fade instead of amplifying noise
+SUBSETS = 12  # of a sweep; each spreads over the whole group, so that its patterns hardly overlap
+DARKEST = 0.2  # of the brightest light, added to the preconditioner; steps fade where there is little light
+SOFTENING = 0.1  # of the mean pattern, in the residual
+FLOOR = 0.1  # photons, in the residual
+LIT = 0.01  # of the brightest light; where it is darker there is nothing to correct
+FIRST_STEPS = (1.0, 0.8, 0.5, 0.3, 0.2, 0.1)  # before learning; one for each stage
+FIRST_MOMENTUM = 0.8  # before learning
+REACH = 0.5  # of one correction; keeps a stage from destroying what it was given
 
 
 class Unrolled(Generator):
-    """A fixed number of stages, each a preconditioned gradient step and a learned correction.
+    """Stages that each sweep over the patterns and correct what the sweep made.
 
-    It knows the probe and the geometry, so it carries over to other objects, doses and scans.
+    A sweep goes through subsets of the patterns, one after the other, each a preconditioned
+    gradient step with momentum: an rPIE [1]_ of small batches. A small convolutional network
+    sees the canvas, the displacement of the sweep, and the light, and answers with a gate on the
+    displacement and a correction. Steps, momentum and networks are learned through all stages.
+    The idea of unrolling is that of [2]_.
+
+    It is given the probe and the positions, so it carries over to other objects, doses and scans.
 
     Args:
-        stages: Number of stages.
         width: Channels of the correcting networks.
+        levels: Resolutions that they see, each half of the one before.
+
+    References:
+        .. [1] A. Maiden, D. Johnson and P. Li, "Further improvements to the ptychographical
+           iterative engine", Optica 4, 736 (2017), doi:10.1364/OPTICA.4.000736.
+        .. [2] V. Monga, Y. Li and Y. C. Eldar, "Algorithm unrolling", IEEE Signal Process. Mag.
+           38, 18 (2021), doi:10.1109/MSP.2020.3016905.
     """
 
-    gridsize = 7
+    gridsize = 8
     tile = 1024
     any_size = True
 
-    def __init__(self, stages: int = 4, width: int = 24) -> None:
+    def __init__(self, width: int = 16, levels: int = 3) -> None:
         super().__init__()
-        self.settings = {"stages": stages, "width": width}
-        self.stages = nn.ModuleList(Stage(width) for _ in range(stages))
+        self.settings = {"width": width, "levels": levels}
+        stages = len(FIRST_STEPS)
+        self.log_step = nn.Parameter(torch.tensor(FIRST_STEPS).log())
+        self.momentum = nn.Parameter(torch.full((stages,), math.log(FIRST_MOMENTUM / (1 - FIRST_MOMENTUM))))
+        self.corrections = nn.ModuleList(Correction(width, levels) for _ in range(stages))
 
-    def forward(self, group: Group) -> Tensor:
+    def forward(self, group: Group, canvas_shape: tuple[int, int]) -> Tensor:
         """See `Generator.forward`."""
-        photons = photons_per_exposure(group.probe)[:, None, None, None]
-        geometry = locate(group.corners_px, group.probe / photons.sqrt(), group.canvas_shape())
-        amplitude = torch.fft.ifftshift((group.counts / photons).sqrt(), dim=(-2, -1))
-        mask = torch.fft.ifftshift(group.mask, dim=(-2, -1))
+        geometry = locate(group.corners_px, group.probe, canvas_shape)
         light = illumination(geometry)
-        preconditioner = light + DARKEST * light.amax(dim=(-2, -1), keepdim=True)
-        canvas = torch.ones_like(light, dtype=geometry.probe.dtype)
-        for stage in self.stages:
-            residual = backproject_residual(canvas, geometry, amplitude, mask)
-            canvas = stage(canvas, residual / preconditioner, light)
+        subsets = spread_subsets(group, geometry)
+        box, lit = lit_box(light)
+        saturated = 2 * light / (light + light.amax(dim=(-2, -1), keepdim=True)) - 1
+        canvas = torch.ones_like(light, dtype=group.probe.dtype)
+        velocity = torch.zeros_like(canvas)
+        steps, momenta = self.log_step.exp(), self.momentum.sigmoid()
+        for step, momentum, correct in zip(steps, momenta, self.corrections, strict=True):
+            before = canvas
+            for subset in subsets:
+                velocity = momentum * velocity + step * (1 - momentum) * subset.pull(canvas)
+                canvas = canvas + velocity
+            moved = canvas - before
+            seen = moved / step.detach()
+            features = torch.stack([before.real - 1, before.imag, seen.real, seen.imag, saturated], dim=1)
+            real, imaginary, gate = correct(features[(..., *box)]).unbind(dim=1)
+            correction = lit * within(torch.complex(real, imaginary) + gate * moved[(..., *box)], box, canvas)
+            canvas = before + moved + correction
         return canvas
 
 
-def backproject_residual(canvas: Tensor, geometry: Geometry, amplitude: Tensor, mask: Tensor) -> Tensor:
-    """The descent direction of the amplitude error on the canvas.
-
-    ::
-
-        g = sum_n place_n( sum_m conj(P_nm) F^-1[ Psi_nm (A_n / |Psi_n| - 1) ] )
+class Subset:
+    """Patterns of one step of a sweep, and how far the step may go at each pixel.
 
     Args:
-        canvas: Complex, (B, Y, X).
-        geometry: From `locate`.
-        amplitude: Root of the counts, real, (B, C, H, W), zero frequency at ``[0, 0]``.
-        mask: Good pixels, bool, (B, H, W), zero frequency at ``[0, 0]``; others have no residual.
-
-    Returns:
-        Complex, (B, Y, X).
-    """
-    waves = far_field(extract_patches(canvas, geometry.indices)[:, :, None] * geometry.probe)  # (B, C, M, H, W)
-    modulus = ((waves.real.square() + waves.imag.square()).sum(dim=2) + EPS).sqrt()
-    ratio = (amplitude / modulus - 1) * mask[:, None]
-    exit_residual = far_field_adjoint(waves * ratio[:, :, None])
-    patches = (geometry.probe.conj() * exit_residual).sum(dim=2)
-    return place_patches(patches, geometry.indices, geometry.canvas_shape)
-
-
-class Stage(nn.Module):
-    """One step along the residual, and a correction by a network that sees canvas, step and light.
-
-    Args:
-        width: Channels.
+        counts: Photons, real, (B, C, H, W), zero frequency at ``[0, 0]``.
+        softening: See `backproject_residual`.
+        mask: Good pixels, bool, (B, 1, H, W), zero frequency at ``[0, 0]``.
+        geometry: Of these patterns.
     """
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.step = nn.Parameter(torch.tensor(0.9))
-        self.correct = nn.Sequential(
-            nn.Conv2d(5, width, 3, padding=1),
-            nn.GELU(),
-            nn.Conv2d(width, width, 3, padding=2, dilation=2),
-            nn.GELU(),
-            nn.Conv2d(width, width, 3, padding=2, dilation=2),
-            nn.GELU(),
-            nn.Conv2d(width, 2, 3, padding=1),
+    def __init__(self, counts: Tensor, softening: Tensor, mask: Tensor, geometry: Geometry) -> None:
+        self.counts = counts
+        self.softening = softening
+        self.mask = mask
+        self.geometry = geometry
+        brightest = geometry.probe.abs().square().sum(dim=2).amax(dim=(1, 2, 3))
+        self.reach = 1 / (illumination(geometry) + DARKEST * brightest[:, None, None])
+
+    def pull(self, canvas: Tensor) -> Tensor:
+        """What the patterns ask to be added, complex, (B, Y, X)."""
+        return self.reach * backproject_residual(canvas, self.counts, self.softening, self.mask, self.geometry)
+
+
+def spread_subsets(group: Group, geometry: Geometry) -> list[Subset]:
+    """The patterns of a group in up to `SUBSETS` parts, each spread over the whole group.
+
+    Depends on where the patterns lie, not on their order.
+    """
+    order = torch.stack([snake_order(corners) for corners in group.corners_px])[..., None, None]  # (B, C, 1, 1)
+    counts = torch.fft.ifftshift(group.counts, dim=(-2, -1)).take_along_dim(order, dim=1)
+    indices = geometry.indices.take_along_dim(order, dim=1)
+    probe = geometry.probe.take_along_dim(order[..., None], dim=1)
+    softening = SOFTENING * counts.mean(dim=1, keepdim=True) + FLOOR
+    mask = torch.fft.ifftshift(group.mask, dim=(-2, -1))[:, None]
+    parts = min(SUBSETS, counts.shape[1])
+    return [
+        Subset(
+            counts[:, part::parts].contiguous(),
+            softening,
+            mask,
+            Geometry(indices[:, part::parts].contiguous(), probe[:, part::parts].contiguous(), geometry.canvas_shape),
         )
+        for part in scattered(parts)
+    ]
 
-    def forward(self, canvas: Tensor, step: Tensor, light: Tensor) -> Tensor:
-        """The next canvas, complex, (B, Y, X)."""
-        features = torch.stack([canvas.real - 1, canvas.imag, step.real, step.imag, torch.log1p(light)], dim=1)
-        correction = 0.01 * self.correct(features).float()
-        return canvas + self.step * step + torch.complex(correction[:, 0], correction[:, 1])
+
+def snake_order(corners_px: Tensor) -> Tensor:
+    """Indices of positions, (C, 2), along a path that goes through them strip by strip, to and fro."""
+    by_row = torch.argsort(corners_px[:, 0], stable=True)
+    strips = by_row.tensor_split(max(1, round(len(corners_px) ** 0.5)))
+    path = [strip[torch.argsort(corners_px[strip, 1], stable=True)] for strip in strips]
+    return torch.cat([strip.flip(0) if number % 2 else strip for number, strip in enumerate(path)])
+
+
+def scattered(count: int) -> list[int]:
+    """The numbers below ``count`` in an order in which neighbours are far apart, by the golden ratio."""
+    return sorted(range(count), key=lambda number: (number * (math.sqrt(5) - 1) / 2) % 1)
+
+
+Box = tuple[slice, slice]
+
+
+def lit_box(light: Tensor) -> tuple[Box, Tensor]:
+    """The part of the canvases where there is light, and 1 there, 0 elsewhere, real, (Y, X)."""
+    lit = (light > LIT * light.amax(dim=(-2, -1), keepdim=True)).any(dim=0)
+    rows, columns = lit.any(dim=1).nonzero(), lit.any(dim=0).nonzero()
+    box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    inside = torch.zeros_like(light[0])
+    inside[box] = 1
+    return box, inside
+
+
+def within(values: Tensor, box: Box, canvas: Tensor) -> Tensor:
+    """Values of a box, on a canvas that is zero elsewhere."""
+    rows, columns = box
+    height, width = canvas.shape[-2:]
+    return functional.pad(values, (columns.start, width - columns.stop, rows.start, height - rows.stop))
+
+
+class Correction(nn.Module):
+    """A small convolutional network that sees a few resolutions.
+
+    Args:
+        width: Channels at each of them.
+        levels: How many.
+    """
+
+    def __init__(self, width: int, levels: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(5, width, 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(levels))
+        self.up = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(levels))
+        self.leave = nn.Conv2d(width, 3, 3, padding=1)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.leave.weight.mul_(0.05)  # starts near no correction
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Real and imaginary correction, within `REACH`, and a gate within 1; real, (B, 3, Y, X)."""
+        height, width = features.shape[-2:]
+        coarsest = 2 ** (len(self.down) - 1)
+        padded = functional.pad(features, (0, -width % coarsest, 0, -height % coarsest))
+        image = functional.gelu(self.enter(padded.contiguous(memory_format=torch.channels_last)))
+        skips = []
+        for level, convolve in enumerate(self.down):
+            image = functional.avg_pool2d(image, 2) if level else image
+            image = image + functional.gelu(convolve(image))
+            skips.append(image)
+        for level, convolve in reversed(list(enumerate(self.up))):
+            image = functional.gelu(convolve(image)) + skips[level]
+            image = functional.interpolate(image, scale_factor=2.0, mode="bilinear") if level else image
+        answer = self.leave(image)[..., :height, :width].float()
+        return torch.cat([REACH * torch.tanh(answer[:, :2] / REACH), torch.tanh(answer[:, 2:])], dim=1)

@@ -1,6 +1,7 @@
 """Pure functions of tensors: propagation, patches, probe, forward model, likelihood."""
 
 from ptycho_torch.physics.forward import Geometry, diffraction_intensity, illumination, locate, predict_counts
+from ptycho_torch.physics.gradient import backproject_residual
 from ptycho_torch.physics.likelihood import LOSSES, amplitude_loss, poisson_loss
 from ptycho_torch.physics.patches import extract_patches, patch_indices, place_patches, split_corners
 from ptycho_torch.physics.probe import photons_per_exposure, shift_probe
@@ -10,6 +11,7 @@ __all__ = [
     "LOSSES",
     "Geometry",
     "amplitude_loss",
+    "backproject_residual",
     "diffraction_intensity",
     "extract_patches",
     "far_field",

@@ -1,13 +1,15 @@
 """How well expected counts explain measured ones.
 
-Both losses are means over good detector pixels, zero for a perfect fit, and near one half
-(Poisson) and one quarter (amplitude) where a perfect model meets counting noise of many photons.
+Both losses are means over good detector pixels, zero for a perfect fit, and near one where a perfect
+model meets the counting noise of many photons.
 """
 
 import torch
 from torch import Tensor
 
-EPS = 1e-6  # photons per pixel; far below the counts of any detector, keeps logarithm and root finite
+DARK = 0.1  # photons; about the dark level of a counting detector, keeps the logarithm of dark pixels bounded
+DYNAMIC_RANGE = 1e-4  # of the mean count; darker than that, a model pixel is as good as dark
+EPS = 1e-6  # photons; keeps the root differentiable at zero
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -25,11 +27,14 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def poisson_loss(intensity: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
-    """Half the Poisson deviance per pixel: the negative log-likelihood above its minimum.
+    """Deviance per pixel of counts with a Poisson distribution and a small dark level c.
 
     ::
 
-        I - n + n log(n / I)
+        2 [ I - n + (n + c) log((n + c) / (I + c)) ]
+
+    Without c it is twice the negative log-likelihood [1]_ above its minimum; c keeps a pixel that
+    the model leaves dark from outweighing all others, and leaves the minimum at I = n.
 
     Args:
         intensity: Expected photons, real, (B, C, H, W).
@@ -40,19 +45,20 @@ def poisson_loss(intensity: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
         Scalar, at least 0 up to round-off.
 
     References:
-        P. Thibault and M. Guizar-Sicairos, "Maximum-likelihood refinement for coherent
-        diffractive imaging", New J. Phys. 14, 063004 (2012), doi:10.1088/1367-2630/14/6/063004.
+        .. [1] P. Thibault and M. Guizar-Sicairos, "Maximum-likelihood refinement for coherent
+           diffractive imaging", New J. Phys. 14, 063004 (2012), doi:10.1088/1367-2630/14/6/063004.
     """
-    deviance = intensity - counts + torch.xlogy(counts, (counts + EPS) / (intensity + EPS))
-    return masked_mean(deviance, mask)
+    dark = DARK + DYNAMIC_RANGE * counts.mean()
+    deviance = intensity - counts + (counts + dark) * torch.log((counts + dark) / (intensity + dark))
+    return 2 * masked_mean(deviance, mask)
 
 
 def amplitude_loss(intensity: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference of amplitudes, the Gaussian limit of the Poisson likelihood.
+    """Squared difference of amplitudes in units of its noise, the Gaussian limit of the Poisson likelihood.
 
     ::
 
-        (sqrt(I) - sqrt(n))^2
+        4 (sqrt(I) - sqrt(n))^2
 
     The root stabilises the variance: it is one quarter at any count that is not small.
 
@@ -68,7 +74,7 @@ def amplitude_loss(intensity: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
         P. Godard et al., "Noise models for low counting rate coherent diffraction imaging",
         Opt. Express 20, 25914 (2012), doi:10.1364/OE.20.025914.
     """
-    return masked_mean(((intensity + EPS).sqrt() - counts.sqrt()).square(), mask)
+    return 4 * masked_mean(((intensity + EPS).sqrt() - counts.sqrt()).square(), mask)
 
 
 LOSSES = {"poisson": poisson_loss, "amplitude": amplitude_loss}

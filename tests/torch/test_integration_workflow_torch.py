@@ -149,7 +149,7 @@ def test_run_pytorch_train_save_load_infer(tmp_path, data_file, cuda_cpu_env, kn
 def _assert_shows_the_object(path: Path, known) -> None:
     """The image correlates with the known object, and with no mirrored, turned or shifted one.
 
-    Measured over five seeds with this scan: 0.8 to 0.9 for the right orientation, below 0.35 for others.
+    Measured over five simulated objects: above 0.996 for the right orientation, up to 0.51 for the others.
     """
     from ptycho_torch.metrics import compare, correlation
     from ptycho_torch.readers.reconstruction import read_reconstruction
@@ -157,14 +157,14 @@ def _assert_shows_the_object(path: Path, known) -> None:
     result = read_reconstruction(path)
     assert np.isfinite(result.object).all()
     assert len(result.scan_index) == 32
-    assert compare(result, known.truth).correlation > 0.6
+    assert compare(result, known.truth).correlation > 0.95
     first, last = np.rint([result.positions_px.min(axis=0), result.positions_px.max(axis=0)]).astype(int)
     (top, left), (bottom, right) = first, last
     truth = known.truth.object[top:bottom, left:right]
     (top, left), (bottom, right) = first - result.origin_yx.astype(int), last - result.origin_yx.astype(int)
     image = result.object[top:bottom, left:right]
     for name, wrong in {"mirrored in y": image[::-1], "mirrored in x": image[:, ::-1], "turned": image[::-1, ::-1]}.items():
-        assert correlation(wrong, truth) < 0.5, name
+        assert correlation(wrong, truth) < 0.7, name
 
 
 def test_a_failing_command_raises_with_everything_it_said(tmp_path, cuda_cpu_env):

@@ -1,0 +1,92 @@
+"""The direction on the object in which the data pull, as one differentiable operator."""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from ptycho_torch.physics.forward import Geometry
+from ptycho_torch.physics.patches import extract_patches, place_patches
+from ptycho_torch.physics.propagate import far_field, far_field_adjoint
+
+
+def backproject_residual(canvas: Tensor, counts: Tensor, softening: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
+    """What the counts ask to be added to the canvas, before it is divided by the illumination.
+
+    ::
+
+        g = sum_n place_n( sum_m conj(P_nm) F^-1[ r_n Psi_nm ] ),   Psi_nm = F[P_nm patch_n]
+        r_n = (n - I) / (I + s),   I = sum_m |Psi_nm|^2
+
+    With s = 0 this is the gradient of the Poisson likelihood [1]_. The softening s bounds what a
+    few photons on a dark pixel can ask for, and leaves the expectation zero at the truth at any
+    dose, which a residual of amplitudes does not.
+
+    Args:
+        canvas: Object, complex, (B, Y, X).
+        counts: Measured photons, real, (B, C, H, W), zero frequency at ``[0, 0]``.
+        softening: s, in photons, real, above 0, broadcast with ``counts``.
+        mask: Good pixels, bool, broadcast with ``counts``; others ask for nothing.
+        geometry: From `ptycho_torch.physics.locate`.
+
+    Returns:
+        Complex, (B, Y, X), in photons.
+
+    References:
+        .. [1] P. Thibault and M. Guizar-Sicairos, "Maximum-likelihood refinement for coherent
+           diffractive imaging", New J. Phys. 14, 063004 (2012), doi:10.1088/1367-2630/14/6/063004.
+    """
+    arguments = (canvas, counts, softening, mask, geometry.indices, geometry.probe)
+    result: Tensor = _BackprojectedResidual.apply(*arguments)
+    return result
+
+
+class _BackprojectedResidual(torch.autograd.Function):
+    """See `backproject_residual`.
+
+    The operator is the gradient of a real function of the canvas, so its Jacobian is symmetric as
+    a real matrix: the backward pass is the derivative in the direction that comes in, which takes
+    two Fourier transforms a pattern where automatic differentiation would take four.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, canvas: Tensor, counts: Tensor, softening: Tensor, mask: Tensor, indices: Tensor, probe: Tensor
+    ) -> Tensor:
+        waves = _waves(canvas, indices, probe)
+        intensity = squared_modulus(waves).sum(dim=2)
+        inverse = (intensity + softening).reciprocal_().mul_(mask)
+        residual = (counts - intensity).mul_(inverse)
+        ctx.save_for_backward(waves, residual, inverse, indices, probe)
+        ctx.canvas_shape = canvas.shape[-2:]  # type: ignore[attr-defined]
+        return _place_exit_waves(scale(waves, residual[:, :, None]), indices, probe, (canvas.shape[-2], canvas.shape[-1]))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, direction: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        waves, residual, inverse, indices, probe = ctx.saved_tensors  # type: ignore[attr-defined]
+        change = _waves(direction, indices, probe)
+        rise = 2 * (torch.view_as_real(waves) * torch.view_as_real(change)).sum(dim=(2, -1))  # of the intensity
+        slope = (residual + 1).mul_(inverse).mul_(rise)  # minus the change of r
+        pulled = scale(change, residual[:, :, None]) - scale(waves, slope[:, :, None])
+        shape = ctx.canvas_shape  # type: ignore[attr-defined]
+        return _place_exit_waves(pulled, indices, probe, shape), None, None, None, None, None
+
+
+def _waves(canvas: Tensor, indices: Tensor, probe: Tensor) -> Tensor:
+    """Detector waves, complex, (B, C, M, H, W)."""
+    return far_field(extract_patches(canvas, indices)[:, :, None] * probe)
+
+
+def _place_exit_waves(waves: Tensor, indices: Tensor, probe: Tensor, canvas_shape: tuple[int, int]) -> Tensor:
+    """The adjoint of `_waves`."""
+    return place_patches((probe.conj() * far_field_adjoint(waves)).sum(dim=2), indices, canvas_shape)
+
+
+def squared_modulus(waves: Tensor) -> Tensor:
+    """``|w|^2``, without the copies of ``waves.real`` and ``waves.imag``."""
+    return torch.view_as_real(waves).square().sum(dim=-1)
+
+
+def scale(waves: Tensor, factor: Tensor) -> Tensor:
+    """Complex times real, without making the real one complex."""
+    return torch.view_as_complex(torch.view_as_real(waves) * factor[..., None])
