@@ -107,6 +107,17 @@ class InferenceConfig:
     gridsize: int | None = option(
         "a group is gridsize^2 neighbouring patterns; default: as the generator prefers", default=None, least=1
     )
+    refine: str = option(
+        "refine the picture: a number of passes over the patterns, or auto for as many as patterns kept out reward; 0 does not",
+        default="0",
+    )
+    refine_probe: bool = option("refine the probe with the picture", default=False)
+    refine_positions: bool = option("refine the positions after the picture; kept only if that predicts better", default=False)
+    probe_modes: int | None = option(
+        "incoherent modes of the refined probe; default: those of the file, or 3 if the beam turns out to need more",
+        default=None,
+        least=1,
+    )
     inference_batch_size: int = option("groups that go through the network at once", default=1, least=1)
     overwrite: bool = option("replace the reconstruction that the output folder holds", default=False)
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = option("where to compute; auto takes a GPU", default="auto")
@@ -117,6 +128,13 @@ class InferenceConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.refine != "auto" and not self.refine.isdecimal():
+            raise InputError(f"--refine is {self.refine}; expected a number of passes or auto")
+        for name in ("refine_probe", "refine_positions", "probe_modes"):
+            if getattr(self, name) and self.refine == "0":
+                raise InputError(f"--{name} is part of the refinement; add --refine auto")
+        if (self.probe_modes or 1) > 1 and not self.refine_probe:
+            raise InputError("--probe_modes finds more modes by refining the probe; add --refine_probe")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ def divide(
         Neighbourhoods of equal size, the one nearest to the middle of the scan first, so that
         each touches those before it.
     """
-    regions = _bisect(positions_px, np.arange(len(positions_px)), -(-len(positions_px) // core), rng)
+    regions = compact_regions(positions_px, -(-len(positions_px) // core), rng)
     middle = positions_px.mean(axis=0)
     centres = np.array([positions_px[region].mean(axis=0) for region in regions])
     order = np.argsort(np.square(centres - middle).sum(axis=1), kind="stable")
@@ -74,14 +74,27 @@ def divide(
     return [_complete(tree, regions[i], centres[i], size) for i in order]
 
 
+def compact_regions(
+    positions_px: NDArray[np.float64], count: int, rng: np.random.Generator | None = None
+) -> list[NDArray[np.intp]]:
+    """Indices of points in ``count`` compact regions whose sizes differ by one at most.
+
+    Args:
+        positions_px: ``(y, x)``, (N, 2).
+        count: At most N.
+        rng: Randomness of the angles of the cuts; without it, each is across the longer side.
+    """
+    return _bisect(positions_px, np.arange(len(positions_px)), count, rng)
+
+
 def _bisect(
     positions_px: NDArray[np.float64], members: NDArray[np.intp], parts: int, rng: np.random.Generator | None
 ) -> list[NDArray[np.intp]]:
-    """The members in ``parts`` compact regions whose sizes differ by one at most."""
+    """The members in ``parts`` compact regions."""
     if parts == 1:
         return [members]
     points = positions_px[members]
-    angle = QUARTER * float(np.argmin(np.ptp(points, axis=0))) if rng is None else rng.uniform(0, np.pi)
+    angle = QUARTER * float(np.argmax(np.ptp(points, axis=0))) if rng is None else rng.uniform(0, np.pi)
     along = points @ np.array([np.cos(angle), np.sin(angle)])
     order = members[np.argsort(along, kind="stable")]
     left = parts // 2

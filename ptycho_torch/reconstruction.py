@@ -19,6 +19,8 @@ from ptycho_torch.grouping import Neighbourhood, divide, join_groups, make_group
 from ptycho_torch.metrics import r_factor
 from ptycho_torch.physics import locate, place_patches
 from ptycho_torch.plots import save_amplitude, save_phase
+from ptycho_torch.polishing import polish
+from ptycho_torch.refinement import draw_free
 from ptycho_torch.run_dir import RunDir, provenance, write_json, write_text
 from ptycho_torch.scan import Group, Reconstruction, Scan
 from ptycho_torch.selection import members_of_a_group, open_scan
@@ -28,6 +30,7 @@ from ptycho_torch.writers import write_reconstruction
 logger = logging.getLogger(__name__)
 
 FLAT = 0.005  # relative variation of the object; weakly scattering cells still vary by several per cent
+FREE_SHARE = 0.04  # of the patterns, kept out of the refinement to judge it by
 HALO = 1.5  # patterns seen with a region, as a multiple of those in it; they complete the view at its border
 
 
@@ -44,18 +47,55 @@ def infer(config: InferenceConfig) -> RunDir:
         torch.use_deterministic_algorithms(config.deterministic)
         logger.info("reconstructing %d patterns with %s, on %s", len(scan), checkpoint, device.type)
         started = time.perf_counter()
-        result = reconstruct_scan(
-            generator.to(device), scan, core=core, size=size, batch_size=config.inference_batch_size, show=not config.quiet
-        )
+        result, said = make_picture(generator.to(device), scan, config, core=core, size=size)
         duration_s = time.perf_counter() - started
         check_not_flat(result)
         write_text(run.config, to_yaml(config))
         write_reconstruction(run.reconstruction, result)
         save_amplitude(run.amplitude, result)
         save_phase(run.phase, result)
-        write_json(run.metrics, figures(result, scan, duration_s, device) | {"trained": about})
+        write_json(run.metrics, figures(result, scan, duration_s, device) | said | {"trained": about})
         logger.info("%d patterns in %.2f s: %s", len(scan), duration_s, run.reconstruction)
     return run
+
+
+def make_picture(
+    generator: Generator, scan: Scan, config: InferenceConfig, *, core: int, size: int
+) -> tuple[Reconstruction, dict[str, Any]]:
+    """The network's picture, refined if that is asked for and predicts patterns better that neither has seen.
+
+    Args:
+        generator: On the device where it is to run.
+        scan: Patterns, positions, probe.
+        config: What the user asked for.
+        core: Patterns in a region.
+        size: Patterns that the generator sees with a region.
+
+    Returns:
+        The picture, and what `metrics.json` is to say about the refinement.
+    """
+
+    def network(without: np.ndarray) -> Reconstruction:
+        return reconstruct_scan(
+            generator, scan, without=without, core=core, size=size, batch_size=config.inference_batch_size, show=not config.quiet
+        )
+
+    nothing = np.empty(0, dtype=np.int64)
+    if config.refine == "0":
+        return network(nothing), {}
+    free = draw_free(len(scan), FREE_SHARE, config.seed).numpy()
+    result, history = polish(
+        network(free),
+        scan,
+        passes=config.refine,
+        refine_probe=config.refine_probe,
+        refine_positions=config.refine_positions,
+        probe_modes=config.probe_modes,
+        free=free,
+        seed=config.seed,
+        show=not config.quiet,
+    )
+    return (result if history["improved"] else network(nothing)), {"refinement": history}
 
 
 def tile_sizes(generator: Generator, scan: Scan, gridsize: int | None) -> tuple[int, int]:
@@ -76,7 +116,14 @@ def tile_sizes(generator: Generator, scan: Scan, gridsize: int | None) -> tuple[
 
 
 def reconstruct_scan(
-    generator: Generator, scan: Scan, *, core: int, size: int, batch_size: int, show: bool = False
+    generator: Generator,
+    scan: Scan,
+    *,
+    core: int,
+    size: int,
+    batch_size: int,
+    without: np.ndarray | None = None,
+    show: bool = False,
 ) -> Reconstruction:
     """The object of a scan, stitched from the canvases of its neighbourhoods.
 
@@ -86,15 +133,18 @@ def reconstruct_scan(
         core: Patterns in a region.
         size: Patterns that the generator sees with a region.
         batch_size: Regions at once.
+        without: Indices of scan points not to look at.
         show: Whether to draw a progress bar.
 
     Returns:
-        The reconstruction, in the frame of the scan's positions.
+        The reconstruction, in the frame of the scan's positions, on a canvas that holds all patches.
     """
     corners = scan.corners_px()
     origin = np.floor(corners.min(axis=0))
     extent = np.rint(corners - origin).max(axis=0).astype(int) + scan.pattern_shape + 1
     mosaic = Mosaic(origin, (int(extent[0]), int(extent[1])))
+    if without is not None and len(without):
+        scan = scan.subset(np.setdiff1d(np.arange(len(scan)), without))
     regions = divide(scan.positions_px, core=core, size=size)
     batches = [regions[i : i + batch_size] for i in range(0, len(regions), batch_size)]
     for batch in track(batches, description="reconstructing", disable=not show):

@@ -13,6 +13,8 @@ LAYERS = [
     {"physics", "run_dir", "command", "accelerator"},
     {"readers", "writers", "grouping", "metrics", "plots", "generators", "stitching"},
     {"simulate", "data", "augmentation", "module", "selection", "checkpoint"},
+    {"refinement"},
+    {"polishing"},
     {"training", "reconstruction"},
     {"train", "inference"},
     {"demo"},

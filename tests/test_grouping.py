@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ptycho_torch.grouping import divide, join_groups, make_group, nearest_to_middle
+from ptycho_torch.grouping import compact_regions, divide, join_groups, make_group, nearest_to_middle
 
 
 @pytest.fixture
@@ -73,3 +73,10 @@ def test_batch_shares_the_largest_canvas(simulation):
     groups = [make_group(simulation.scan, [0, 1]), make_group(simulation.scan, [0, 63])]
     shapes = [group.canvas_shape() for group in groups]
     assert join_groups(groups).canvas_shape() == tuple(np.max(shapes, axis=0))
+
+
+def test_a_long_scan_is_cut_across_its_longer_side():
+    positions = np.random.default_rng(0).uniform([0, 0], [10, 200], (80, 2))
+    for region in compact_regions(positions, 4):
+        assert np.ptp(positions[region, 1]) < 100
+        assert np.ptp(positions[region, 0]) > 5

@@ -1,0 +1,174 @@
+"""The schedule of a refinement: how large the steps are, and when they stop."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ptycho_torch.refinement.modes import orthogonal_mixing
+from ptycho_torch.refinement.patterns import Patterns, placed_at, predict
+from ptycho_torch.refinement.positions import inside, shifts_towards, without_affine
+from ptycho_torch.refinement.steps import State, illumination_of, sparse_batches, step_on_batch
+
+FIRST_STEP = 0.6
+STEP_FALL = 0.4  # factor of the step when the unseen patterns stop improving
+STEP_FALLS = 3
+PATIENCE = 2  # passes in a row that must not pay before the step falls
+WORST_DISPERSION = 8.0  # a start far from the data must not smooth the object away
+BEARABLE_RISE = 0.02  # of the free score over its best, before the best state is taken up again
+SMALLEST_FREE_SET = 4
+
+
+@dataclass(frozen=True)
+class RefinementEpoch:
+    """One pass over the patterns: the step it used and how well the model predicts afterwards.
+
+    ``r_work`` is over a sample of the patterns it used, ``r_free`` over those it did not;
+    ``free_score`` is what `auto` minimises: Poisson deviance per pixel below
+    `POISSON_BELOW_COUNTS`, else ``r_free``. ``kept`` is False if the pass was undone.
+    """
+
+    step: float
+    r_work: float
+    r_free: float
+    free_score: float
+    kept: bool = True
+
+
+Progress = Callable[[int, RefinementEpoch], None]
+
+
+class Descent:
+    """One refinement: the schedule of epochs and its record."""
+
+    def __init__(
+        self,
+        patterns: Patterns,
+        work: Tensor,
+        free: Tensor,
+        centres: Tensor,
+        update_probe: bool,
+        smoothness: float,
+        seed: int,
+        progress: Progress | None,
+    ) -> None:
+        self.patterns, self.work, self.free, self.centres = patterns, work, free, centres
+        self.update_probe, self.smoothness, self.progress = update_probe, smoothness, progress
+        self.generator = torch.Generator().manual_seed(seed)
+        self.sample = work[torch.randperm(len(work), generator=self.generator)[: len(free)]]
+        self.history: list[RefinementEpoch] = []
+        self.dispersion = 1.0
+        self.improved = False
+
+    @torch.no_grad()
+    def descend(self, state: State, epochs: int | Literal["auto"], max_epochs: int, *, may_return_start: bool) -> None:
+        """Take the epochs that were asked for, or as many as the unseen patterns reward."""
+        self._append(replace(self._measure(state, 0.0), kept=may_return_start))
+        if epochs == "auto":
+            self._descend_while_rewarded(state, max_epochs, may_return_start)
+            return
+        for step in falling_steps(epochs):
+            self._epoch(state, step)
+            self._record(state, step)
+            self.improved = True
+
+    def _descend_while_rewarded(self, state: State, max_epochs: int, may_return_start: bool) -> None:
+        """Lower the step when passes bring little; go back to the best state when one harms, and at the end."""
+        best, best_score = state.copy(), self.history[-1].free_score if may_return_start else math.inf
+        step, falls, idle = FIRST_STEP, 0, 0
+        for _ in range(max_epochs):
+            self._epoch(state, step)
+            entry = self._measure(state, step)
+            better = entry.free_score < best_score
+            self._append(replace(entry, kept=better))
+            if better:
+                best, self.improved = state.copy(), True
+            idle = 0 if best_score - entry.free_score >= worth(entry.free_score) else idle + 1
+            best_score = min(best_score, entry.free_score)
+            if not entry.free_score < best_score * (1 + BEARABLE_RISE):
+                state.obj, state.probe = best.obj.clone(), best.probe.clone()
+                state.halt()
+            if idle == PATIENCE:
+                step, falls, idle = step * STEP_FALL, falls + 1, 0
+                if falls > STEP_FALLS:
+                    break
+        state.obj, state.probe = best.obj, best.probe
+
+    @torch.no_grad()
+    def refine_positions(self, state: State, canvas_shape: tuple[int, int], rounds: int = 8) -> None:
+        """Move the positions and refit, for as long as the unseen patterns are predicted better."""
+        step = FIRST_STEP * STEP_FALL**2
+        best_score = min(entry.free_score for entry in self.history if entry.kept)
+        given, trial, idle = self.centres, state.copy(), 0
+        best_patterns, best_centres = self.patterns, self.centres
+        for _ in range(rounds):
+            moved = without_affine(shifts_towards(self.patterns, trial, self.work) + (self.centres - given), given, self.work)
+            self._move(inside(given + moved, self.patterns.shape, canvas_shape))
+            for part in (step, step * STEP_FALL):
+                self._epoch(trial, part)
+            entry = self._measure(trial, step)
+            better = entry.free_score < best_score
+            self._append(replace(entry, kept=better))
+            idle = 0 if better else idle + 1  # kept-out positions stay wrong and hide most of the gain
+            if better:
+                best_score, best_patterns, best_centres = entry.free_score, self.patterns, self.centres
+                state.obj, state.probe, self.improved = trial.obj.clone(), trial.probe.clone(), True
+            if idle == PATIENCE:
+                break
+        self.patterns, self.centres = best_patterns, best_centres
+
+    @torch.no_grad()
+    def include_free(self, state: State) -> None:
+        """Let the unseen patterns, too, have their say."""
+        self.work = torch.arange(len(self.patterns.corners))
+        for falls in (STEP_FALLS - 1, STEP_FALLS):
+            self._epoch(state, FIRST_STEP * STEP_FALL**falls)
+
+    def _epoch(self, state: State, step: float) -> None:
+        """One pass over the working patterns."""
+        patterns = self.patterns
+        illumination = illumination_of(patterns, state.probe, self.work, state.obj)
+        prior = self.smoothness * self.dispersion
+        for index in sparse_batches(patterns, self.work, len(state.probe), self.generator):
+            step_on_batch(patterns, state, index, illumination, len(self.work) / len(index), step, prior, self.update_probe)
+        if self.update_probe and len(state.probe) > 1:
+            state.probe, mixing = orthogonal_mixing(state.probe)
+            state.probe_velocity = torch.einsum("km,mhw->khw", mixing, state.probe_velocity)
+
+    def _move(self, centres: Tensor) -> None:
+        self.centres = centres
+        self.patterns = placed_at(self.patterns, centres)
+
+    def _measure(self, state: State, step: float) -> RefinementEpoch:
+        free = predict(self.patterns, state.obj, state.probe, self.free)
+        work = predict(self.patterns, state.obj, state.probe, self.sample)
+        self.dispersion = min(max(free.dispersion, 1.0), WORST_DISPERSION)
+        return RefinementEpoch(step, work.r, free.r, free.deviance if self.patterns.poisson else free.r)
+
+    def _record(self, state: State, step: float) -> None:
+        self._append(self._measure(state, step))
+
+    def _append(self, entry: RefinementEpoch) -> None:
+        self.history.append(entry)
+        if self.progress is not None:
+            self.progress(len(self.history) - 1, entry)
+
+
+def falling_steps(epochs: int) -> list[float]:
+    """Steps that fall linearly to the smallest that `refine` uses, one an epoch."""
+    last = FIRST_STEP * STEP_FALL**STEP_FALLS
+    return [FIRST_STEP + (last - FIRST_STEP) * k / max(1, epochs - 1) for k in range(epochs)]
+
+
+def worth(score: float) -> float:
+    """Gain of the score for which another pass with the same step pays: 1 in 1000, and never under 2e-5."""
+    return max(1e-3 * score, 2e-5)
+
+
+def draw_free(n: int, fraction: float, seed: int) -> Tensor:
+    """Scan points to judge by, in scan order."""
+    kept_out = min(max(round(fraction * n), SMALLEST_FREE_SET), n // 2)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:kept_out].sort().values

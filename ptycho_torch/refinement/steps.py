@@ -1,0 +1,140 @@
+"""One accelerated step of object and probe on a batch of far-apart patterns."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ptycho_torch.grouping import compact_regions
+from ptycho_torch.physics.gradient import squared_modulus
+from ptycho_torch.physics.probe import photons_per_exposure
+from ptycho_torch.physics.propagate import far_field, far_field_adjoint
+from ptycho_torch.refinement.modes import mode_boost
+from ptycho_torch.refinement.patterns import COUNT_FLOOR, Patterns, add_at, cut, incoherent_sum, probes_at, shift_basis
+
+MOMENTUM = 0.9
+OBJECT_DAMPING = 0.1  # share of the brightest illumination added to the preconditioner
+PROBE_DAMPING = 0.1
+PROBE_STEP = 0.7  # of the object's step
+EDGE = 0.1  # difference of neighbouring object pixels above which it is an edge and smoothed less
+WAVE_BUDGET = 2**21  # detector pixels x modes in one batch
+
+
+@dataclass
+class State:
+    """What is being refined, with the velocities of the momentum."""
+
+    obj: Tensor
+    probe: Tensor
+    obj_velocity: Tensor = field(init=False)
+    probe_velocity: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.halt()
+
+    def halt(self) -> None:
+        """Forget the momentum."""
+        self.obj_velocity = torch.zeros_like(self.obj)
+        self.probe_velocity = torch.zeros_like(self.probe)
+
+    def copy(self) -> "State":
+        """An independent state at rest."""
+        return State(self.obj.clone(), self.probe.clone())
+
+
+def illumination_of(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor) -> Tensor:
+    """Photons that fell on each object pixel in the whole scan, (Y, X)."""
+    power = squared_modulus(probe).sum(0)
+    total = torch.zeros_like(obj, dtype=power.dtype)
+    for corner in patterns.corners[work].tolist():
+        add_at(total, power, corner)
+    return total
+
+
+def sparse_batches(patterns: Patterns, work: Tensor, modes: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of far-apart positions in random order: each takes one from every compact group of neighbours."""
+    wanted = len(work) // (8 if patterns.poisson else 12)
+    size = max(min(wanted, 128, WAVE_BUDGET // (modes * math.prod(patterns.shape))), 4)
+    places = patterns.corners[work].double().numpy()
+    groups = [work[torch.from_numpy(region)] for region in compact_regions(places, min(size, len(work)))]
+    drawn = [group[torch.randperm(len(group), generator=generator)] for group in groups]
+    longest = max(map(len, drawn))
+    for k in torch.randperm(longest, generator=generator).tolist():
+        yield torch.stack([group[k] for group in drawn if k < len(group)])
+
+
+def step_on_batch(
+    patterns: Patterns,
+    state: State,
+    index: Tensor,
+    illumination: Tensor,
+    share: float,
+    step: float,
+    prior: float,
+    update_probe: bool,
+) -> None:
+    """One accelerated step of object and probe; ``share`` batches like this one make an epoch."""
+    ahead = torch.add(state.obj, state.obj_velocity, alpha=MOMENTUM)
+    probe = torch.add(state.probe, state.probe_velocity, alpha=MOMENTUM) if update_probe else state.probe
+    patches = cut(ahead, patterns.corners[index], patterns.shape)
+    probes = probes_at(patterns, patterns.weights[index], shift_basis(patterns, probe))
+    waves = far_field(patches[:, None] * probes)
+    residual = far_field_adjoint(waves.mul_(correction(patterns, index, waves)[:, None]))
+
+    back = probes.conj_physical_().mul_(residual)
+    power = squared_modulus(state.probe).sum(0)
+    gradient, here = torch.zeros_like(ahead), torch.zeros_like(illumination)
+    for corner, patch in zip(patterns.corners[index].tolist(), back[:, 0] if len(probe) == 1 else back.sum(1), strict=True):
+        add_at(gradient, patch, corner)
+        add_at(here, power, corner)
+    curvature = (
+        torch.maximum(illumination, here.mul_(share))
+        .mul_(1 - OBJECT_DAMPING)
+        .add_(OBJECT_DAMPING * illumination.max() + 4 * prior)
+    )
+    gradient.mul_(share).sub_(roughness_gradient(ahead), alpha=0.5 * prior)
+    state.obj_velocity.mul_(MOMENTUM).add_(gradient.mul_(curvature.reciprocal_()), alpha=step)
+    state.obj.add_(state.obj_velocity)
+    if update_probe:
+        change = probe_direction(patterns, index, patches, residual) * mode_boost(probe)
+        state.probe_velocity.mul_(MOMENTUM).add_(change, alpha=PROBE_STEP * step)
+        state.probe.add_(state.probe_velocity)
+
+
+def correction(patterns: Patterns, index: Tensor, waves: Tensor) -> Tensor:
+    """What detector waves are to be multiplied by to descend, (B, H, W); 0 where the model is right."""
+    intensity = incoherent_sum(waves)
+    if patterns.poisson:
+        factor = patterns.counts(index).add_(COUNT_FLOOR).div_(intensity.add_(COUNT_FLOOR)).sub_(1).mul_(0.5)
+    else:
+        factor = patterns.amplitudes(index).mul_(intensity.add_(1e-6).rsqrt_()).sub_(1)
+    return factor if patterns.good is None else factor * patterns.good
+
+
+def roughness_gradient(obj: Tensor) -> Tensor:
+    """Derivative of ``EDGE^2 * sum sqrt(1 + |difference|^2 / EDGE^2)`` over neighbouring pixels, (Y, X)."""
+    total = torch.zeros_like(obj)
+    for axis in (0, 1):
+        size = obj.shape[axis] - 1
+        difference = obj.narrow(axis, 1, size) - obj.narrow(axis, 0, size)
+        flux = difference * torch.rsqrt(1 + squared_modulus(difference) / EDGE**2)
+        total.narrow(axis, 1, size).add_(flux)
+        total.narrow(axis, 0, size).sub_(flux)
+    return total
+
+
+def probe_direction(patterns: Patterns, index: Tensor, patches: Tensor, residual: Tensor) -> Tensor:
+    """Preconditioned descent direction of the probe, (M, H, W), by the adjoint of `probes_at`."""
+    products = torch.view_as_real(residual.mul_(patches.conj_physical_()[:, None])).reshape(len(index), -1)
+    at_nodes = torch.view_as_complex((patterns.weights[index].T @ products).reshape(-1, *residual.shape[1:], 2))
+    gradient = torch.fft.ifft2((torch.fft.fft2(at_nodes) * patterns.ramps.conj()).sum(0))
+    curvature = squared_modulus(patches).sum(0)  # patches are conjugate by now
+    return gradient / (curvature * (1 - PROBE_DAMPING) + PROBE_DAMPING * curvature.max())
+
+
+def keep_photons(state: State, probe: Tensor) -> None:
+    """Move the scale that probe and object share so that the probe has the photons it came with."""
+    scale = torch.sqrt(photons_per_exposure(probe.to(torch.complex64)) / photons_per_exposure(state.probe))
+    state.probe, state.obj = state.probe * scale, state.obj / scale

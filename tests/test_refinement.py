@@ -1,0 +1,237 @@
+"""Refinement finds known objects, probes and positions, and is never worse than its start."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ptycho_torch.config import InferenceConfig, TrainingConfig
+from ptycho_torch.errors import InputError
+from ptycho_torch.inference import reconstruct
+from ptycho_torch.metrics import compare, correlation
+from ptycho_torch.physics import diffraction_intensity, extract_patches, patch_indices, shift_probe, split_corners
+from ptycho_torch.polishing import polish
+from ptycho_torch.readers.reconstruction import read_reconstruction
+from ptycho_torch.refinement import draw_free, mode_gain, refine
+from ptycho_torch.refinement.modes import add_modes, orthogonalise
+from ptycho_torch.refinement.patterns import predict, prepare
+from ptycho_torch.refinement.positions import without_affine
+from ptycho_torch.refinement.steps import sparse_batches
+from ptycho_torch.simulate import simulate_scan
+from ptycho_torch.train import train
+
+
+@pytest.fixture(scope="module")
+def bright():
+    """196 patterns at 1e8 photons: counting noise plays no part."""
+    return simulate_scan(photons=1e8, n_side=14, step_px=3.0, pattern_size=32, seed=4)
+
+
+@pytest.fixture(scope="module")
+def dim():
+    """The same at 1e4 photons, where noise must not be fitted."""
+    return simulate_scan(photons=1e4, n_side=14, step_px=3.0, pattern_size=32, seed=4)
+
+
+def tensors(made, probe=None):
+    counts = torch.from_numpy(made.scan.counts[:].astype(np.float32))
+    return counts, torch.from_numpy(made.scan.positions_px), torch.from_numpy(made.scan.probe if probe is None else probe)
+
+
+def empty(made):
+    return torch.ones(made.truth.object.shape, dtype=torch.complex64)
+
+
+def run(made, *, probe=None, start=None, **options):
+    counts, positions, given = tensors(made, probe)
+    return refine(counts, positions, given, empty(made) if start is None else start, origin_yx=(0.0, 0.0), **options)
+
+
+def agreement(made, result):
+    return compare(replace(made.truth, object=result.obj.numpy()), made.truth)
+
+
+def test_without_noise_the_object_is_found_from_nothing(bright):
+    judged = agreement(bright, run(bright))
+    assert judged.amplitude_ssim > 0.98
+    assert judged.phase_ssim > 0.97
+    assert judged.frc50 == 1.0
+
+
+def test_auto_stops_before_it_fits_noise(dim):
+    """Many passes without the prior fit noise; auto keeps what predicts patterns that were kept out."""
+    stopped, stubborn = run(dim), run(dim, epochs=40, smoothness=0.0)
+    assert agreement(dim, stopped).amplitude_ssim > agreement(dim, stubborn).amplitude_ssim
+    assert stopped.r_free < stubborn.history[-1].r_free
+
+
+def test_the_truth_is_not_made_worse_on_patterns_that_it_has_not_seen(dim):
+    free = draw_free(196, 0.1, 0)
+    start = torch.from_numpy(dim.truth.object)
+    result = run(dim, start=start, free_index=free)
+    first = result.history[0]
+    assert result.history[0].kept
+    assert min(entry.free_score for entry in result.history if entry.kept) <= first.free_score
+
+
+def test_equal_seeds_give_equal_bits(dim):
+    first, again, other = (run(dim, epochs=2, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first.obj, again.obj)
+    assert not torch.equal(first.obj, other.obj)
+
+
+def test_the_prediction_is_that_of_the_forward_model(bright):
+    """R by the interpolated probes of the refinement, and by `diffraction_intensity` with exact shifts."""
+    counts, positions, probe = tensors(bright)
+    image = torch.from_numpy(bright.truth.object)
+    patterns = prepare(counts, positions, None, image.shape)
+    whole, fraction = split_corners(positions - 16)
+    patches = extract_patches(image[None], patch_indices(whole[None], (32, 32), tuple(image.shape)))[0]
+    intensity = diffraction_intensity(patches, shift_probe(probe, fraction))
+    expected = (intensity.sqrt() - counts.sqrt()).square().sum() / counts.sum()
+    assert predict(patterns, image, probe, torch.arange(196)).r == pytest.approx(expected.item(), abs=2e-6)  # interpolation
+
+
+def overlap(a, b):
+    """Modulus of the normalised inner product, 1 for the same probe."""
+    return abs(np.vdot(a, b)) / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def test_a_wrong_probe_is_recovered(bright):
+    """A fifth more defocus, roughly: a quadratic phase and some noise on the probe."""
+    rng = np.random.default_rng(0)
+    frequency = np.fft.fftfreq(32)
+    defocus = np.exp(30j * (frequency[:, None] ** 2 + frequency**2))
+    wrong = np.fft.ifft2(np.fft.fft2(bright.scan.probe) * defocus)
+    wrong += 0.1 * np.abs(wrong).mean() * (rng.standard_normal(wrong.shape) + 1j * rng.standard_normal(wrong.shape))
+    wrong = wrong.astype(np.complex64)
+    result = run(bright, probe=wrong, update_probe=True)
+    truth = bright.scan.probe[0]
+    before, after = (overlap(probe[0], truth) for probe in (wrong, result.probe.numpy()))
+    assert before < 0.97
+    assert after > 0.995
+    assert np.sum(np.abs(result.probe.numpy()) ** 2) == pytest.approx(np.sum(np.abs(wrong) ** 2), rel=1e-4)
+    assert agreement(bright, result).correlation > agreement(bright, run(bright, probe=wrong)).correlation
+
+
+def test_wrong_positions_are_found(bright):
+    rng = np.random.default_rng(0)
+    given = bright.scan.positions_px + rng.normal(0, 0.3, (196, 2))
+    moved = replace(bright, scan=replace(bright.scan, positions_px=given))
+    result = run(moved, update_positions=True)
+    assert result.positions_kept
+    off = [p - bright.scan.positions_px for p in (given, result.positions_px.numpy())]
+    before, after = (np.std(error - error.mean(axis=0)) for error in off)
+    assert after < 0.5 * before
+
+
+def test_right_positions_stay(dim):
+    result = run(dim, update_positions=True)
+    assert np.abs(result.positions_px.numpy() - dim.scan.positions_px).std() < 0.3  # photon noise at 1e4
+
+
+def test_what_the_object_could_follow_is_not_taken_for_a_position_error():
+    centres = torch.rand(30, 2, dtype=torch.float64) * 50
+    affine = centres @ torch.tensor([[1e-3, 2e-3], [-2e-3, 1e-3]], dtype=torch.float64) + 0.1
+    assert without_affine(affine, centres, torch.arange(30)).abs().max() < 1e-9
+
+
+def test_a_coherent_beam_needs_one_mode_and_an_incoherent_one_more(bright):
+    second = bright.scan.probe * np.linspace(-1, 1, 32)[:, None]
+    second *= 0.7 * np.linalg.norm(bright.scan.probe) / np.linalg.norm(second)
+    both = np.concatenate([bright.scan.probe, second]).astype(np.complex64)
+    whole, fraction = split_corners(torch.from_numpy(bright.scan.corners_px()))
+    image = torch.from_numpy(bright.truth.object)
+    patches = extract_patches(image[None], patch_indices(whole[None], (32, 32), tuple(image.shape)))[0]
+    counts = diffraction_intensity(patches, shift_probe(torch.from_numpy(both), fraction)).float()
+    positions, probe = torch.from_numpy(bright.scan.positions_px), torch.from_numpy(bright.scan.probe)
+    assert mode_gain(counts, positions, probe, empty(bright), origin_yx=(0.0, 0.0)) > 0.05
+    assert mode_gain(*tensors(bright), empty(bright), origin_yx=(0.0, 0.0)) < 0.05
+
+
+def test_added_modes_are_orthogonal_and_keep_the_photons(bright):
+    probe = torch.from_numpy(bright.scan.probe)
+    grown = add_modes(probe, 3).reshape(3, -1)
+    products = grown @ grown.mH
+    assert products.diagonal().real.sum() == pytest.approx(probe.abs().square().sum().item(), rel=1e-4)
+    assert (products - torch.diag(products.diagonal())).abs().max() < 1e-4 * products.abs().max()
+
+
+def test_orthogonalising_changes_no_intensity():
+    generator = torch.Generator().manual_seed(0)
+    probe, patch = (torch.randn(n, 8, 8, dtype=torch.complex64, generator=generator) for n in (3, 2))
+    before, after = diffraction_intensity(patch, probe), diffraction_intensity(patch, orthogonalise(probe))
+    assert torch.allclose(before, after, rtol=1e-3, atol=1e-3)  # float32
+
+
+def test_batches_use_every_pattern_once_and_spread(bright):
+    patterns = prepare(*tensors(bright)[:2], None, bright.truth.object.shape)
+    work = torch.arange(196)
+    batches = list(sparse_batches(patterns, work, 1, torch.Generator().manual_seed(0)))
+    assert torch.equal(torch.cat(batches).sort().values, work)
+    spread = [patterns.corners[batch].double().std(dim=0).min() for batch in batches]
+    assert min(spread) > 0.5 * patterns.corners.double().std(dim=0).min()
+
+
+def test_bad_pixels_are_not_fitted(dim):
+    counts, positions, probe = tensors(dim)
+    mask = torch.ones(32, 32, dtype=torch.bool)
+    mask[5:9] = False
+    wild = counts.clone()
+    wild[:, 5:9] = 1e5
+    plain, spoiled = (
+        refine(c, positions, probe, empty(dim), origin_yx=(0.0, 0.0), mask=mask, epochs=3).obj for c in (counts, wild)
+    )
+    assert torch.equal(plain, spoiled)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"probe_modes": 2}, "more need update_probe"),
+        ({"free_fraction": 0.9}, "free_fraction"),
+        ({"start": torch.ones(10, 10, dtype=torch.complex64)}, "pad the object"),
+        ({"mask": torch.ones(3, 3, dtype=torch.bool)}, "mask is"),
+    ],
+)
+def test_what_cannot_be_refined_is_said(dim, change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        run(dim, **change)
+
+
+def test_polish_says_what_it_did(dim):
+    start = replace(dim.truth, object=np.ones_like(dim.truth.object))
+    free = draw_free(196, 0.05, 0).numpy()
+    options = {"refine_probe": False, "refine_positions": False, "probe_modes": None, "seed": 0, "show": False}
+    result, said = polish(start, dim.scan, passes="auto", free=free, **options)
+    assert said["improved"]
+    assert said["r_free"] < said["r_free_start"]
+    assert said["free_scan_index"] == free.tolist()
+    assert correlation(result.object, dim.truth.object) > 0.5
+
+
+def test_inference_with_refinement_keeps_patterns_out_and_reports(scan_file, simulation, tmp_path):
+    run = train(
+        TrainingConfig(train_data_file=[scan_file], output_dir=tmp_path / "run", max_epochs=2, accelerator="cpu", quiet=True)
+    )
+    common = {"model_path": run.path, "test_data": scan_file, "accelerator": "cpu", "quiet": True}
+    network = reconstruct(InferenceConfig(output_dir=tmp_path / "network", **common))
+    refined = reconstruct(InferenceConfig(output_dir=tmp_path / "refined", refine="auto", refine_probe=True, **common))
+    before, after = (compare(read_reconstruction(r.reconstruction), simulation.truth) for r in (network, refined))
+    assert after.correlation > before.correlation - 0.01
+    assert '"r_free"' in refined.metrics.read_text()
+    assert '"r_free"' not in network.metrics.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"refine": "much"}, "expected a number of passes or auto"),
+        ({"refine_probe": True}, "add --refine auto"),
+        ({"refine": "3", "probe_modes": 3}, "add --refine_probe"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        InferenceConfig(model_path="m", test_data="d", output_dir="o", **options)
