@@ -1,0 +1,29 @@
+"""How good an image is: against another image, and against the patterns."""
+
+from ptycho_torch.metrics.alignment import Alignment, align, find_alignment
+from ptycho_torch.metrics.images import Agreement, Overlay, compare, correlation, judge, overlay, psnr, ssim
+from ptycho_torch.metrics.patterns import Residuals, pattern_residuals, r_factor
+from ptycho_torch.metrics.rings import CRITERIA, Pair, fourier_ring_correlation, resolution, ring_samples, threshold_curve
+
+__all__ = [
+    "CRITERIA",
+    "Agreement",
+    "Alignment",
+    "Overlay",
+    "Pair",
+    "Residuals",
+    "align",
+    "compare",
+    "correlation",
+    "find_alignment",
+    "fourier_ring_correlation",
+    "judge",
+    "overlay",
+    "pattern_residuals",
+    "psnr",
+    "r_factor",
+    "resolution",
+    "ring_samples",
+    "ssim",
+    "threshold_curve",
+]
