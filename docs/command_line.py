@@ -3,7 +3,15 @@
 import dataclasses
 from pathlib import Path
 
-from ptycho_torch.config import OLDER_NAMES, UNNEEDED, DemoConfig, InferenceConfig, SimulationConfig, TrainingConfig
+from ptycho_torch.config import (
+    OLDER_NAMES,
+    UNNEEDED,
+    CompareConfig,
+    DemoConfig,
+    InferenceConfig,
+    SimulationConfig,
+    TrainingConfig,
+)
 
 TARGET = Path(__file__).parent.parent / "specs" / "command_line.md"
 
@@ -11,6 +19,7 @@ COMMANDS = {
     "python -m ptycho_torch.train, ptycho-torch train": TrainingConfig,
     "python -m ptycho_torch.inference, ptycho-torch infer": InferenceConfig,
     "ptycho-torch simulate": SimulationConfig,
+    "ptycho-torch compare RESULT REFERENCE": CompareConfig,
     "ptycho-torch demo": DemoConfig,
 }
 
@@ -29,7 +38,8 @@ def text() -> str:
         for item in dataclasses.fields(config):
             required = item.default is dataclasses.MISSING
             default = "required" if required else "none" if item.default is None else f"`{item.default}`"
-            sections.append(f"| `--{item.name}` | {item.metadata['help'].replace('|', '/')} | {default} |")
+            name = item.name.upper() if item.metadata["positional"] else f"--{item.name}"
+            sections.append(f"| `{name}` | {item.metadata['help'].replace('|', '/')} | {default} |")
         sections.append("")
     older = [f"- `{name}` is an older name of `{newer}`." for name, newer in OLDER_NAMES.items()]
     unneeded = [f"- `{name}` is accepted and has no effect: {reason}." for name, reason in UNNEEDED.items()]

@@ -1,11 +1,11 @@
-"""`ptycho-torch simulate | train | infer | demo`: the commands under one name."""
+"""`ptycho-torch simulate | train | infer | compare | demo`: the commands under one name."""
 
 import sys
 from collections.abc import Callable, Sequence
 
 from ptycho_torch import __version__, inference, train
 from ptycho_torch.command import UNUSABLE_INPUT, run_command
-from ptycho_torch.config import DemoConfig, SimulationConfig
+from ptycho_torch.config import CompareConfig, DemoConfig, SimulationConfig
 from ptycho_torch.run_dir import RunDir
 
 
@@ -14,6 +14,18 @@ def simulate(config: SimulationConfig) -> RunDir:
     from ptycho_torch import simulate as simulation  # torch takes seconds to import; --help does not wait
 
     return simulation.simulate(config)
+
+
+def compare(config: CompareConfig) -> RunDir:
+    """Compare two images, and print the table."""
+    import rich
+
+    from ptycho_torch.comparison import compare_files, table
+
+    comparison, run = compare_files(config)
+    if not config.quiet:
+        rich.print(table(comparison))
+    return run
 
 
 def demo(config: DemoConfig) -> RunDir:
@@ -30,6 +42,10 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     ),
     "train": (train.main, "learn a generator from measured patterns"),
     "infer": (inference.main, "reconstruct a scan with a trained generator"),
+    "compare": (
+        lambda argv: run_command(CompareConfig, compare, argv, prog="ptycho-torch compare"),
+        "compare a result with the truth or another result",
+    ),
     "demo": (
         lambda argv: run_command(DemoConfig, demo, argv, prog="ptycho-torch demo"),
         "do all of it on a simulated scan, and compare with the truth",

@@ -26,12 +26,10 @@ OLDER_VALUES = {("--loss", "mae"): "amplitude"}
 UNNEEDED = {"--disable_mlflow": "MLflow is used only with --logger mlflow"}
 
 
-def option(text: str, *, default: Any = MISSING, unit: str = "", least: float | None = None) -> Any:
-    """A dataclass field that is also a flag: its help text, default, and smallest accepted value."""
-    text = f"{text} [{unit}]" if unit else text
-    if default is MISSING:
-        return field(metadata={"help": text, "least": least})
-    return field(default=default, metadata={"help": text, "least": least})
+def option(text: str, *, default: Any = MISSING, unit: str = "", least: float | None = None, positional: bool = False) -> Any:
+    """A dataclass field that is also a flag, or a positional argument: its help text, default, and smallest accepted value."""
+    metadata = {"help": f"{text} [{unit}]" if unit else text, "least": least, "positional": positional}
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
 def check_ranges(config: Any) -> None:
@@ -156,6 +154,26 @@ class SimulationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Compare a reconstruction with the truth or with another reconstruction, in figures and in a picture."""
+
+    result: Path = option("what is judged: run folder, reconstruction.npz or truth.npz", positional=True)
+    reference: Path = option("what it is compared with: another of these, in the same frame of positions", positional=True)
+    output_dir: Path = option("folder for comparison.json and comparison.png", default=Path("comparison"))
+    pair: Literal["auto", "half", "full", "truth"] = option(
+        "threshold curves for two halves of the data, two full sets, or a reference without noise; "
+        "auto: truth for a truth.npz, else full",
+        default="auto",
+    )
+    overwrite: bool = option("replace the comparison that the output folder holds", default=False)
+    quiet: bool = option("no table and no messages but warnings", default=False)
+    debug: bool = option("show the traceback of an error", default=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoConfig:
     """Simulate two scans, train on one, reconstruct the other, and compare with the known object."""
 
@@ -182,7 +200,10 @@ def build_parser(config_type: type[Config], prog: str) -> ArgumentParser:
 
 
 def add_flag(parser: ArgumentParser, item: Field, annotation: Any) -> None:
-    """Add the flag of one field."""
+    """Add the flag, or the positional argument, of one field."""
+    if item.metadata["positional"]:
+        parser.add_argument(item.name, type=annotation, help=item.metadata["help"])
+        return
     name = f"--{item.name}"
     required = item.default is MISSING
     if annotation is bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ptycho_torch.config import DemoConfig, InferenceConfig, SimulationConfig, TrainingConfig
 from ptycho_torch.inference import reconstruct
-from ptycho_torch.metrics import compare
+from ptycho_torch.metrics import judge, overlay, ring_curves
 from ptycho_torch.plots import save_comparison
 from ptycho_torch.readers.reconstruction import read_reconstruction
 from ptycho_torch.run_dir import RunDir, write_text
@@ -68,9 +68,12 @@ def _simulate(config: DemoConfig, name: str, seed: int) -> RunDir:
 def _judge(folder: Path, known: RunDir, result: RunDir) -> None:
     """Compare with the truth, in figures and in a picture."""
     truth, image = read_reconstruction(known.truth), read_reconstruction(result.reconstruction)
-    picture = folder / "comparison.png"
-    save_comparison(picture, truth, image)
-    agreement = compare(image, truth)
+    pair = overlay(image, truth)
+    agreement = judge(pair)
+    picture = RunDir(folder).comparison_picture
+    save_comparison(
+        picture, pair, ring_curves(pair.image, pair.reference, pair="truth"), names=("reconstruction", "known object")
+    )
     text = (
         f"an object that the network has not seen, against the simulated truth:\n"
         f"  amplitude SSIM {agreement.amplitude_ssim:.3f}\n"

@@ -8,11 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ptycho_torch.metrics import Overlay, RingCurves
 from ptycho_torch.run_dir import atomic_write
 from ptycho_torch.scan import Reconstruction, Scan
 
 SEEN = 0.01  # of the largest coverage; darker pixels are left blank
 DPI = 150
+CRITERION_LABELS = {"one_bit": "1 bit", "half_bit": "1/2 bit", "one_seventh": "1/7 criterion"}
 PATTERN_FLOOR = 0.5  # photons; a logarithmic picture shows one photon and blanks none
 
 
@@ -140,11 +142,65 @@ def save_simulation(path: Path, scan: Scan, truth: Reconstruction) -> None:
     save_figure(path, figure)
 
 
-def save_comparison(path: Path, truth: Reconstruction, result: Reconstruction) -> None:
-    """Picture of a known object and its reconstruction, side by side."""
-    figure = Figure(figsize=(11, 9), layout="constrained")
-    axes = figure.subplots(2, 2)
-    for row, (name, shown) in zip(axes, (("known object", truth), ("reconstruction", result)), strict=True):
-        plot_amplitude(row[0], shown, title=f"Amplitude: {name}")
-        plot_phase(row[1], shown, title=f"Phase: {name}")
+def plot_rings(axes: Axes, curves: RingCurves, *, title: str = "Fourier ring correlation") -> Axes:
+    """Ring correlation over spatial frequency, with its threshold curves."""
+    axes.plot(curves.frequency, curves.correlation, color="black", label="correlation")
+    for (name, threshold), style in zip(curves.thresholds.items(), ("--", "-.", ":"), strict=True):
+        crossing = curves.resolutions()[name]
+        found = f"crossed at {crossing:.2f}" if crossing < 1 else "not crossed"
+        axes.plot(curves.frequency, threshold, style, label=f"{CRITERION_LABELS[name]}: {found}")
+    axes.set_title(title)
+    axes.set_xlabel("spatial frequency [Nyquist]")
+    axes.set_ylabel("correlation")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(min(-0.1, 1.1 * float(curves.correlation.min())), 1.05)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return axes
+
+
+def save_comparison(path: Path, pair: Overlay, curves: RingCurves, *, names: tuple[str, str]) -> None:
+    """Picture of two aligned images, their difference, and their ring correlation.
+
+    Args:
+        path: Of the picture.
+        pair: The images.
+        curves: Their ring correlation.
+        names: What the image and its reference are called.
+    """
+    figure = Figure(figsize=(18, 7.5), layout="constrained")
+    axes = figure.subplot_mosaic(
+        [["image a", "reference a", "difference a", "frc"], ["image p", "reference p", "difference p", "frc"]],
+        width_ratios=[1, 1, 1, 1.4],
+    )
+    top, left = pair.origin_yx - 0.5
+    rows, columns = pair.image.shape
+    extent = (left, left + columns, top + rows, top)
+    quantities = (
+        ("a", "Amplitude", "amplitude", (np.abs(pair.image), np.abs(pair.reference)), "viridis"),
+        ("p", "Phase", "phase [rad]", pair.phases(), "twilight_shifted"),
+    )
+    for key, quantity, unit, images, colours in quantities:
+        low, high = _range(images[1], cyclic=key == "p")
+        for place, name, image in zip(("image", "reference"), names, images, strict=True):
+            shown = axes[f"{place} {key}"]
+            show_image(shown, image, title=f"{quantity}: {name}", unit=unit, extent=extent, cmap=colours, vmin=low, vmax=high)
+        difference = images[0] - images[1]
+        reach = float(np.percentile(np.abs(difference), 99.5)) or np.finfo(np.float64).tiny
+        shown = axes[f"difference {key}"]
+        show_image(
+            shown, difference, title=f"{quantity}: difference", unit=unit, extent=extent, cmap="RdBu_r", vmin=-reach, vmax=reach
+        )
+        for place in ("image", "reference", "difference"):
+            _label_pixels(axes[f"{place} {key}"])
+    plot_rings(axes["frc"], curves)
     save_figure(path, figure)
+
+
+def _range(image: NDArray[np.float64], *, cyclic: bool) -> tuple[float, float]:
+    """Limits of the colours of an image; those of a phase are symmetric, and at most pi."""
+    if cyclic:
+        reach = min(np.pi, 1.1 * float(np.percentile(np.abs(image), 99.5)))
+        return -reach, reach
+    low, high = np.percentile(image, [0.5, 99.5])
+    return float(low), float(high)

@@ -116,6 +116,16 @@ class RunDir:
         return self.path / "metrics.json"
 
     @property
+    def comparison(self) -> Path:
+        """Figures of a comparison, JSON."""
+        return self.path / "comparison.json"
+
+    @property
+    def comparison_picture(self) -> Path:
+        """Both images of a comparison, their difference and their ring correlation, picture."""
+        return self.path / "comparison.png"
+
+    @property
     def scan(self) -> Path:
         """Simulated scan, NPZ."""
         return self.path / "scan.npz"
@@ -142,6 +152,8 @@ class RunDir:
             self.amplitude,
             self.phase,
             self.metrics,
+            self.comparison,
+            self.comparison_picture,
             self.scan,
             self.truth,
             self.simulation,

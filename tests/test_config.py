@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from ptycho_torch.config import DemoConfig, InferenceConfig, SimulationConfig, TrainingConfig, build_parser, parse, to_yaml
+from ptycho_torch.config import (
+    CompareConfig,
+    DemoConfig,
+    InferenceConfig,
+    SimulationConfig,
+    TrainingConfig,
+    build_parser,
+    parse,
+    to_yaml,
+)
 from ptycho_torch.errors import InputError
 
 REQUIRED = ["--train_data_file", "a.npz", "--output_dir", "out"]
@@ -50,6 +59,16 @@ def test_an_older_name_works_and_warns_once_with_the_newer(words, field, value, 
 def test_deterministic_is_on_and_can_be_switched_off():
     assert parsed().deterministic
     assert not parsed("--no-deterministic").deterministic
+
+
+def test_positional_arguments_stand_anywhere_among_the_flags():
+    for words in ("a b --pair half", "--pair half a b", "a --pair=half b"):
+        config = parse(CompareConfig, words.split(), prog="compare")
+        assert (config.result, config.reference, config.pair) == (Path("a"), Path("b"), "half")
+    with pytest.raises(InputError, match="reference"):
+        parse(CompareConfig, ["a"], prog="compare")
+    with pytest.raises(InputError, match="c"):
+        parse(CompareConfig, ["a", "b", "c"], prog="compare")
 
 
 def test_flags_override_the_file(tmp_path):
@@ -99,7 +118,7 @@ def test_a_bad_file_gets_one_sentence(tmp_path, text):
         parsed("--config", str(file))
 
 
-@pytest.mark.parametrize("config_type", [TrainingConfig, InferenceConfig, SimulationConfig, DemoConfig])
+@pytest.mark.parametrize("config_type", [TrainingConfig, InferenceConfig, SimulationConfig, CompareConfig, DemoConfig])
 def test_every_option_has_a_help_text(config_type):
     text = build_parser(config_type, "prog").format_help()
     for line in ("--output_dir", "--overwrite", "--quiet", "--debug", "--config"):

@@ -3,7 +3,16 @@
 from ptycho_torch.metrics.alignment import Alignment, align, find_alignment
 from ptycho_torch.metrics.images import Agreement, Overlay, compare, correlation, judge, overlay, psnr, ssim
 from ptycho_torch.metrics.patterns import Residuals, pattern_residuals, r_factor
-from ptycho_torch.metrics.rings import CRITERIA, Pair, fourier_ring_correlation, resolution, ring_samples, threshold_curve
+from ptycho_torch.metrics.rings import (
+    CRITERIA,
+    Pair,
+    RingCurves,
+    fourier_ring_correlation,
+    resolution,
+    ring_curves,
+    ring_samples,
+    threshold_curve,
+)
 
 __all__ = [
     "CRITERIA",
@@ -12,6 +21,7 @@ __all__ = [
     "Overlay",
     "Pair",
     "Residuals",
+    "RingCurves",
     "align",
     "compare",
     "correlation",
@@ -23,6 +33,7 @@ __all__ = [
     "psnr",
     "r_factor",
     "resolution",
+    "ring_curves",
     "ring_samples",
     "ssim",
     "threshold_curve",

@@ -11,6 +11,7 @@ ComplexImage = NDArray[np.complexfloating]
 LARGEST_SHIFT_PX = 5.0  # positions fix an image to less; a peak further away is of another feature
 FINEST_SHIFT_PX = 2e-3  # beyond what noise leaves of the peak
 FINEST_RAMP = 1e-3  # cycles over the image: 6 mrad between its borders
+WEAKEST = 1e-12  # of the largest cross power; weaker frequencies are rounding
 ROUNDS = 4  # a ramp disturbs the registration and a shift the ramp; each round halves what is left, or better
 ZOOM = 10  # a search goes on with a region smaller by this
 
@@ -56,12 +57,12 @@ def align(image: ComplexImage, reference: ComplexImage) -> ComplexImage:
 def find_alignment(image: ComplexImage, reference: ComplexImage) -> Alignment:
     """The shift, ramp and factor with which an image resembles a reference most.
 
-    Shift and ramp are maxima of the modulus of the correlation: the ramp is the peak of the
-    spectrum of ``image conj(reference)``, of any steepness, and the shift is the peak of the
-    cross-correlation, within `LARGEST_SHIFT_PX`, so that a repeated feature further away does
-    not count. Each is found with the other in place. They start from the ramp of the images as
-    they lie, and once more from the shift of their phase *gradients*, which no ramp disturbs;
-    the better end is taken. The factor is that of least squares, so it shrinks a noisy image.
+    The ramp is the peak of the spectrum of ``image conj(reference)``, of any steepness. The
+    shift is the peak of the cross-correlation, half whitened, within `LARGEST_SHIFT_PX`, so that
+    a repeated feature further away does not count. Each is found with the other in place. They
+    start from the ramp of the images as they lie, and once more from the shift of their phase
+    *gradients*, which no ramp disturbs; the better end is taken. The factor is that of least
+    squares, so it shrinks a noisy image.
 
     Args:
         image: Complex, finite, (Y, X).
@@ -129,12 +130,20 @@ def _gradients(image: ComplexImage) -> NDArray[np.complex128]:
 
 
 def _peak_shift(images: NDArray, references: NDArray, reach: float) -> NDArray[np.float64]:
-    """The shift ``(y, x)`` of images, (K, Y, X), at which they correlate most with references, means removed."""
+    """The shift ``(y, x)`` of images, (K, Y, X), at which they correlate most with references, means removed.
+
+    Each frequency counts by the root of its power. By its power, slow errors of the phase, the
+    commonest fault of a reconstruction, would pull fine detail out of place: 0.08 px at errors of
+    0.3 rad, and 0.015 px so. Without any weight, noise would rule.
+    """
     rows, columns = images.shape[-2:]
     window = np.hanning(rows)[:, None] * np.hanning(columns)
     spectra = [np.fft.fft2(window * (part - part.mean(axis=(-2, -1), keepdims=True))) for part in (images, references)]
     y, x = (2 * np.pi * np.asarray(np.fft.fftfreq(size), dtype=np.float64) for size in (rows, columns))
-    return _peak(spectra[0] * spectra[1].conj(), y, x, centre=np.zeros(2), reach=reach, finest=FINEST_SHIFT_PX)
+    cross = spectra[0] * spectra[1].conj()
+    power = np.abs(cross)
+    cross /= np.sqrt(power + WEAKEST * power.max() + np.finfo(np.float64).tiny)
+    return _peak(cross, y, x, centre=np.zeros(2), reach=reach, finest=FINEST_SHIFT_PX)
 
 
 def _peak_ramp(product: ComplexImage) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """The Fourier ring correlation of two images, and the curves at which it means that nothing is resolved."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -131,6 +132,48 @@ def resolution(correlation: NDArray[np.float64], threshold: float | NDArray[np.f
     """
     below = np.flatnonzero((correlation < threshold)[1:])
     return 1.0 if len(below) == 0 else float((below[0] + 0.5) / len(correlation))
+
+
+@dataclass(frozen=True)
+class RingCurves:
+    """The ring correlation of two images, and what it is held against.
+
+    Attributes:
+        correlation: From `fourier_ring_correlation`, (R,).
+        thresholds: From `threshold_curve`, (R,) for each name of `CRITERIA`.
+        pair: What the two images are to each other.
+    """
+
+    correlation: NDArray[np.float64]
+    thresholds: dict[str, NDArray[np.float64]]
+    pair: Pair
+
+    @property
+    def frequency(self) -> NDArray[np.float64]:
+        """Of each ring, as a fraction of Nyquist, (R,)."""
+        return np.arange(len(self.correlation)) / len(self.correlation)
+
+    def resolutions(self) -> dict[str, float]:
+        """Where the correlation first falls below each curve, as a fraction of Nyquist."""
+        return {name: resolution(self.correlation, curve) for name, curve in self.thresholds.items()}
+
+    def plain(self) -> dict[str, object]:
+        """Frequency, correlation and curves as lists, and the resolutions."""
+        curves = {name: curve.tolist() for name, curve in self.thresholds.items()}
+        return {
+            "pair": self.pair,
+            "resolution_of_nyquist": self.resolutions(),
+            "frequency_of_nyquist": self.frequency.tolist(),
+            "correlation": self.correlation.tolist(),
+            "thresholds": curves,
+        }
+
+
+def ring_curves(a: ComplexImage, b: ComplexImage, *, pair: Pair) -> RingCurves:
+    """Ring correlation of two aligned images, (Y, X) each, with all threshold curves."""
+    samples = ring_samples((a.shape[0], a.shape[1]))
+    curves = {name: threshold_curve(samples, name, pair=pair) for name in CRITERIA}
+    return RingCurves(fourier_ring_correlation(a, b), curves, pair)
 
 
 def _window(shape: tuple[int, ...]) -> NDArray[np.float64]:
