@@ -117,6 +117,11 @@ class InferenceConfig:
         least=1,
     )
     inference_batch_size: int = option("groups that go through the network at once", default=1, least=1)
+    metrics: bool = option(
+        "judge the image without ground truth: chi^2, the residual of each position, and the ring correlation of two "
+        "reconstructions from random halves of the scan; doubles the time",
+        default=False,
+    )
     overwrite: bool = option("replace the reconstruction that the output folder holds", default=False)
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = option("where to compute; auto takes a GPU", default="auto")
     seed: int = option("the same seed gives the same bits on the CPU", default=0, least=0)

@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ptycho_torch.metrics import Overlay, RingCurves
+from ptycho_torch.metrics import Overlay, Residuals, RingCurves
 from ptycho_torch.run_dir import atomic_write
 from ptycho_torch.scan import Reconstruction, Scan
 
 SEEN = 0.01  # of the largest coverage; darker pixels are left blank
 DPI = 150
 CRITERION_LABELS = {"one_bit": "1 bit", "half_bit": "1/2 bit", "one_seventh": "1/7 criterion"}
+MARKERS_PT = 230.0  # width of all markers of a row together, about that of the axes
 PATTERN_FLOOR = 0.5  # photons; a logarithmic picture shows one photon and blanks none
 
 
@@ -204,3 +205,32 @@ def _range(image: NDArray[np.float64], *, cyclic: bool) -> tuple[float, float]:
         return -reach, reach
     low, high = np.percentile(image, [0.5, 99.5])
     return float(low), float(high)
+
+
+def plot_over_scan(axes: Axes, positions_px: NDArray[np.float64], values: NDArray[np.float64], *, title: str, unit: str) -> Axes:
+    """A value of each scan point at its place, (N,); NaN is left blank."""
+    width_px = float(np.ptp(positions_px, axis=0).max())
+    side = np.clip(MARKERS_PT / np.sqrt(len(values)), 1, 40)
+    drawn = axes.scatter(positions_px[:, 1], positions_px[:, 0], c=values, s=side**2, marker="s", linewidths=0, cmap="viridis")
+    margin = 0.05 * width_px + 1
+    axes.set_xlim(positions_px[:, 1].min() - margin, positions_px[:, 1].max() + margin)
+    axes.set_ylim(positions_px[:, 0].max() + margin, positions_px[:, 0].min() - margin)
+    axes.set_aspect("equal")
+    axes.set_title(title)
+    figure = axes.get_figure()
+    if figure is not None:
+        figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85)
+    return _label_pixels(axes)
+
+
+def save_residuals(path: Path, positions_px: NDArray[np.float64], residuals: Residuals, halves: RingCurves | None) -> None:
+    """Picture of the residuals over the scan, and of the ring correlation of its halves where there is one."""
+    figure = Figure(figsize=(17 if halves else 11, 4.8), layout="constrained")
+    axes = figure.subplots(1, 3 if halves else 2)
+    chi2_per_dof = np.where(residuals.dof > 0, residuals.chi2 / np.maximum(residuals.dof, 1), np.nan)
+    plot_over_scan(axes[0], positions_px, residuals.r_factor, title="R-factor of each pattern", unit="R")
+    title = f"$\\chi^2$ of each pattern, {residuals.chi2_per_dof:.3g} in all"
+    plot_over_scan(axes[1], positions_px, chi2_per_dof, title=title, unit="per degree of freedom")
+    if halves:
+        plot_rings(axes[2], halves, title="Correlation of two random halves of the scan")
+    save_figure(path, figure)

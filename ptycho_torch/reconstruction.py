@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from ptycho_torch.accelerator import choose_device
+from ptycho_torch.assessment import assess, plain
 from ptycho_torch.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.command import log_to
 from ptycho_torch.config import InferenceConfig, to_yaml
@@ -18,7 +20,7 @@ from ptycho_torch.generators import Generator
 from ptycho_torch.grouping import Neighbourhood, divide, join_groups, make_group
 from ptycho_torch.metrics import r_factor
 from ptycho_torch.physics import locate, place_patches
-from ptycho_torch.plots import save_amplitude, save_phase
+from ptycho_torch.plots import save_amplitude, save_phase, save_residuals
 from ptycho_torch.polishing import polish
 from ptycho_torch.refinement import draw_free
 from ptycho_torch.run_dir import RunDir, provenance, write_json, write_text
@@ -50,11 +52,17 @@ def infer(config: InferenceConfig) -> RunDir:
         result, said = make_picture(generator.to(device), scan, config, core=core, size=size)
         duration_s = time.perf_counter() - started
         check_not_flat(result)
+        scan = replace(scan, positions_px=result.positions_px)
         write_text(run.config, to_yaml(config))
         write_reconstruction(run.reconstruction, result)
         save_amplitude(run.amplitude, result)
         save_phase(run.phase, result)
-        write_json(run.metrics, figures(result, scan, duration_s, device) | said | {"trained": about})
+        found = figures(result, scan, duration_s, device) | said
+        if config.metrics:
+            assessment = assess(result, scan, lambda half: reconstruct_half(generator, half, config), seed=config.seed)
+            save_residuals(run.residuals, scan.positions_px, assessment.residuals, assessment.halves)
+            found |= plain(assessment, scan)
+        write_json(run.metrics, found | {"trained": about})
         logger.info("%d patterns in %.2f s: %s", len(scan), duration_s, run.reconstruction)
     return run
 
@@ -96,6 +104,11 @@ def make_picture(
         show=not config.quiet,
     )
     return (result if history["improved"] else network(nothing)), {"refinement": history}
+
+def reconstruct_half(generator: Generator, half: Scan, config: InferenceConfig) -> Reconstruction:
+    """The object of a part of a scan, made as the whole was."""
+    core, size = tile_sizes(generator, half, config.gridsize)
+    return reconstruct_scan(generator, half, core=core, size=size, batch_size=config.inference_batch_size)
 
 
 def tile_sizes(generator: Generator, scan: Scan, gridsize: int | None) -> tuple[int, int]:

@@ -116,6 +116,11 @@ class RunDir:
         return self.path / "metrics.json"
 
     @property
+    def residuals(self) -> Path:
+        """Residuals over the scan and the ring correlation of its halves, picture."""
+        return self.path / "residuals.png"
+
+    @property
     def comparison(self) -> Path:
         """Figures of a comparison, JSON."""
         return self.path / "comparison.json"
@@ -152,6 +157,7 @@ class RunDir:
             self.amplitude,
             self.phase,
             self.metrics,
+            self.residuals,
             self.comparison,
             self.comparison_picture,
             self.scan,

@@ -12,7 +12,7 @@ LAYERS = [
     {"config", "scan"},
     {"physics", "run_dir", "command", "accelerator"},
     {"readers", "writers", "grouping", "metrics", "plots", "generators", "stitching"},
-    {"simulate", "data", "augmentation", "module", "selection", "checkpoint", "comparison"},
+    {"simulate", "data", "augmentation", "module", "selection", "checkpoint", "comparison", "assessment"},
     {"refinement"},
     {"polishing"},
     {"training", "reconstruction"},

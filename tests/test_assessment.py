@@ -1,0 +1,112 @@
+"""What `infer --metrics` finds without ground truth, against what is known of a simulated scan."""
+
+import json
+from dataclasses import replace
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from ptycho_torch.assessment import assess, correlate_halves, plain
+from ptycho_torch.config import InferenceConfig, TrainingConfig
+from ptycho_torch.errors import InputError
+from ptycho_torch.inference import reconstruct
+from ptycho_torch.simulate import simulate_scan
+from ptycho_torch.train import train
+
+
+@pytest.fixture(scope="module")
+def made():
+    return simulate_scan(photons=1e5, n_side=10, step_px=5, pattern_size=32, seed=3)
+
+
+def noisy_truth(truth, sigma):
+    """A stand-in for a reconstruction: the truth, with noise of its own for each set of patterns."""
+
+    def make(part):
+        rng = np.random.default_rng(part.scan_index)
+        noise = sigma * (rng.standard_normal(truth.object.shape) + 1j * rng.standard_normal(truth.object.shape))
+        return replace(
+            truth,
+            object=(truth.object + noise).astype(np.complex64),
+            positions_px=part.positions_px,
+            scan_index=part.scan_index,
+        )
+
+    return make
+
+
+def test_halves_are_disjoint_complete_random_and_the_same_for_a_seed(made):
+    asked = []
+
+    def make(part):
+        asked.append(part.scan_index)
+        return noisy_truth(made.truth, 0.1)(part)
+
+    first, again, other = (correlate_halves(made.scan, make, seed=seed).correlation for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert sorted(np.concatenate(asked[:2])) == list(range(100))
+    assert abs(len(asked[0]) - len(asked[1])) <= 1
+    assert not np.array_equal(asked[0], asked[4])
+
+
+def test_noisier_halves_agree_less_far(made):
+    found = [correlate_halves(made.scan, noisy_truth(made.truth, sigma), seed=0).resolutions() for sigma in (0.01, 0.1, 0.5)]
+    for criterion in found[0]:
+        assert found[0][criterion] > found[1][criterion] > found[2][criterion]
+
+
+def test_the_truth_has_a_chi_squared_of_one_and_an_error_stands_where_it_is(made):
+    assert assess(made.truth, made.scan, noisy_truth(made.truth, 0.1), seed=0).residuals.chi2_per_dof == pytest.approx(
+        1, abs=0.03
+    )
+    broken = made.truth.object.copy()
+    y, x = np.mgrid[: len(broken), : len(broken)]
+    middle = made.scan.positions_px[44]
+    broken[np.hypot(y - middle[0], x - middle[1]) < 4] = 1
+    found = assess(replace(made.truth, object=broken), made.scan, noisy_truth(made.truth, 0.1), seed=0).residuals
+    worst = made.scan.positions_px[found.r_factor.argsort()[-4:]]
+    assert np.linalg.norm(worst - middle, axis=1).max() < 12  # the beam is 13 pixels wide
+
+
+def test_a_scan_too_small_for_halves_is_still_judged(made, caplog):
+    small = made.scan.subset([0, 1, 2, 3])
+    found = assess(made.truth, small, noisy_truth(made.truth, 0.1), seed=0)
+    assert found.halves is None
+    assert "cannot be compared: the two images have less than 16 x 16 pixels in common" in caplog.text
+    assert plain(found, small)["frc_halves"] is None
+    with pytest.raises(InputError, match="has no halves"):
+        correlate_halves(made.scan.subset([5]), noisy_truth(made.truth, 0.1), seed=0)
+
+
+def test_infer_metrics_leaves_figures_and_a_picture(scan_file, simulation, tmp_path):
+    run = train(
+        TrainingConfig(
+            train_data_file=[scan_file], output_dir=tmp_path / "run", max_epochs=2, gridsize=4, accelerator="cpu", quiet=True
+        )
+    )
+    stored = []
+    for name, metrics in (("with", True), ("again", True), ("without", False)):
+        image = reconstruct(
+            InferenceConfig(
+                model_path=run.path,
+                test_data=scan_file,
+                output_dir=tmp_path / name,
+                metrics=metrics,
+                accelerator="cpu",
+                quiet=True,
+            )
+        )
+        stored.append(json.loads(image.metrics.read_text()))
+        assert image.residuals.is_file() == metrics
+        if metrics:
+            assert matplotlib.image.imread(image.residuals)[..., :3].std() > 0.05
+    judged, again, plainly = stored
+    assert judged["positions"] == again["positions"]
+    assert judged["frc_halves"] == again["frc_halves"]
+    assert "chi2_per_dof" not in plainly
+    assert judged["positions"]["scan_index"] == simulation.scan.scan_index.tolist()
+    photons = simulation.scan.counts[:].sum(axis=(1, 2))
+    assert np.average(judged["positions"]["r_factor"], weights=photons) == pytest.approx(judged["r_factor"], rel=1e-4)
+    assert judged["chi2_per_dof"] > 1
