@@ -19,11 +19,11 @@ def blocks(language: str) -> list[str]:
 def test_the_commands_run_one_after_the_other_and_then_the_python(tmp_path, monkeypatch):
     """In process, and in a smaller size, so that it takes seconds; nothing else is changed."""
     monkeypatch.chdir(tmp_path)
-    programs = {"ptycho-torch simulate": simulate, "python -m ptycho_torch.train": train.main}
+    programs = {"ptycho-torch simulate": simulate, "python -m ptycho_torch.train": train.main, "ptycho-torch compare": compare}
     programs |= {"python -m ptycho_torch.inference": inference.main}
     lines = [line for block in blocks("") for line in block.splitlines()]
     commands = [line for line in lines if line.startswith(tuple(programs))]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         name = next(name for name in programs if command.startswith(name))
         assert programs[name]([*command.removeprefix(name).split(), *SMALL.get(name, [])]) == 0
@@ -33,6 +33,10 @@ def test_the_commands_run_one_after_the_other_and_then_the_python(tmp_path, monk
 
 def simulate(words: list[str]) -> int:
     return cli.main(["simulate", *words])
+
+
+def compare(words: list[str]) -> int:
+    return cli.main(["compare", *words])
 
 
 def test_make_targets_that_are_named_exist():
