@@ -98,17 +98,16 @@ def compare_images(result: Path, reference: Path, *, pair: Pair | None) -> Compa
     Args:
         result: File of the image.
         reference: File of what it is compared with.
-        pair: What they are to each other; by default a truth if the reference is one, else two
-            full sets of data.
+        pair: What they are to each other; by default a truth if one of them is, else two full sets
+            of data.
     """
     image, known = read_reconstruction(result), read_reconstruction(reference)
-    pair = pair or ("truth" if is_truth(reference) else "full")
-    if pair != "truth":
+    with_truth = is_truth(result) or is_truth(reference)
+    pair = pair or ("truth" if with_truth else "full")
+    if not is_truth(reference):
         known = _without_global_phase(known)
-        if not is_truth(result) and pair == "full" and _same_exposures(image, known):
-            logger.warning(
-                "both images are of the same exposures, whose noise correlates too: they agree further than they resolve"
-            )
+    if pair == "full" and not with_truth and _same_exposures(image, known):
+        logger.warning("both images are of the same exposures, whose noise correlates too: they agree further than they resolve")
     try:
         overlaid = overlay(image, known)
     except InputError as error:

@@ -166,8 +166,8 @@ class CompareConfig:
     reference: Path = option("what it is compared with: another of these, in the same frame of positions", positional=True)
     output_dir: Path = option("folder for comparison.json and comparison.png", default=Path("comparison"))
     pair: Literal["auto", "half", "full", "truth"] = option(
-        "threshold curves for two halves of the data, two full sets, or a reference without noise; "
-        "auto: truth for a truth.npz, else full",
+        "threshold curves for two halves of the data, two full sets, or an image and the truth; "
+        "auto: truth where one is a truth.npz, else full",
         default="auto",
     )
     overwrite: bool = option("replace the comparison that the output folder holds", default=False)

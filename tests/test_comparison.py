@@ -84,6 +84,14 @@ def test_two_results_are_compared_whatever_their_global_phase(folders, tmp_path,
     assert abs(complex(*stored["alignment"]["factor"])) == pytest.approx(0.9, abs=1e-3)
 
 
+def test_the_truth_may_come_first(folders):
+    image, truth = folders["image"].reconstruction, folders["simulated"].truth
+    forth, back = compare_images(image, truth, pair=None), compare_images(truth, image, pair=None)
+    assert forth.curves.pair == back.curves.pair == "truth"
+    assert forth.agreement.correlation == pytest.approx(back.agreement.correlation, abs=1e-3)
+    assert forth.agreement.frc50 == back.agreement.frc50
+
+
 def test_halves_can_be_said_to_be_halves(folders):
     paths = folders["image"].reconstruction, folders["other"].reconstruction
     full, half = (compare_images(*paths, pair=pair).curves.thresholds["half_bit"] for pair in ("full", "half"))
