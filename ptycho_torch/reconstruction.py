@@ -105,10 +105,11 @@ def make_picture(
     )
     return (result if history["improved"] else network(nothing)), {"refinement": history}
 
+
 def reconstruct_half(generator: Generator, half: Scan, config: InferenceConfig) -> Reconstruction:
-    """The object of a part of a scan, made as the whole was."""
+    """The object of a part of a scan, made and refined as the whole was."""
     core, size = tile_sizes(generator, half, config.gridsize)
-    return reconstruct_scan(generator, half, core=core, size=size, batch_size=config.inference_batch_size)
+    return make_picture(generator, half, replace(config, quiet=True), core=core, size=size)[0]
 
 
 def tile_sizes(generator: Generator, scan: Scan, gridsize: int | None) -> tuple[int, int]:

@@ -87,13 +87,14 @@ def test_infer_metrics_leaves_figures_and_a_picture(scan_file, simulation, tmp_p
         )
     )
     stored = []
-    for name, metrics in (("with", True), ("again", True), ("without", False)):
+    for name, metrics, refine in (("with", True, "0"), ("again", True, "0"), ("without", False, "0"), ("refined", True, "3")):
         image = reconstruct(
             InferenceConfig(
                 model_path=run.path,
                 test_data=scan_file,
                 output_dir=tmp_path / name,
                 metrics=metrics,
+                refine=refine,
                 accelerator="cpu",
                 quiet=True,
             )
@@ -102,7 +103,9 @@ def test_infer_metrics_leaves_figures_and_a_picture(scan_file, simulation, tmp_p
         assert image.residuals.is_file() == metrics
         if metrics:
             assert matplotlib.image.imread(image.residuals)[..., :3].std() > 0.05
-    judged, again, plainly = stored
+    judged, again, plainly, refined = stored
+    assert refined["frc_halves"] != judged["frc_halves"], "halves are refined as the whole is"
+    assert refined["chi2_per_dof"] < judged["chi2_per_dof"]
     assert judged["positions"] == again["positions"]
     assert judged["frc_halves"] == again["frc_halves"]
     assert "chi2_per_dof" not in plainly
