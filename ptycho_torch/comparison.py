@@ -32,7 +32,7 @@ class Comparison:
         pair: The images, aligned.
         agreement: In figures.
         curves: By spatial frequency.
-        pixel_size_m: Object pixel, where known.
+        pixel_size_m: Object pixel ``(y, x)``, where known.
     """
 
     result: Path
@@ -40,7 +40,7 @@ class Comparison:
     pair: Overlay
     agreement: Agreement
     curves: RingCurves
-    pixel_size_m: float | None
+    pixel_size_m: tuple[float, float] | None
 
 
 def compare_files(config: CompareConfig) -> tuple[Comparison, RunDir]:
@@ -181,8 +181,8 @@ def table(comparison: Comparison) -> Table:
     return shown
 
 
-def _length(frequency: float, pixel_size_m: float | None) -> str:
+def _length(frequency: float, pixel_size_m: tuple[float, float] | None) -> str:
     """A spatial frequency in words: its unit, and the half period that it resolves."""
     if pixel_size_m is None:
         return f"Nyquist; half period {1 / frequency:.2f} px"
-    return f"Nyquist; half period {1e9 * pixel_size_m / frequency:.1f} nm"
+    return f"Nyquist; half period {1e9 * max(pixel_size_m) / frequency:.1f} nm"

@@ -41,7 +41,48 @@ def check_ranges(config: Any) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class ReadingOptions:
+    """How a scan is read: what its file leaves open, and what it says wrongly."""
+
+    diffraction: Literal["auto", "counts", "amplitude"] = option(
+        "what the patterns are; auto goes by the format, then by their values, and says so", default="auto"
+    )
+    crop: int | None = option("keep the middle K x K detector pixels", default=None, least=2)
+    bin: int = option("add up squares of K x K detector pixels, after cropping", default=1, least=1)
+    center: str | None = option("zero frequency y,x in detector pixels; default: as the file says, else the middle", default=None)
+    transpose: bool = option("exchange rows and columns of the patterns", default=False)
+    flip_y: bool = option("turn the patterns upside down, after transposing", default=False)
+    flip_x: bool = option("turn the patterns left to right, after transposing", default=False)
+    swap_xy: bool = option("exchange the x and y positions", default=False)
+    negate_positions: bool = option("reverse the direction of the positions", default=False)
+    probe: Path | None = option("take the probe from this NPY, NPZ or HDF5 file", default=None)
+    map: Path | None = option("YAML file that says where an HDF5 file of another layout keeps what is needed", default=None)
+    energy_ev: float | None = option("photon energy; default: as the file says", default=None, unit="eV", least=0.0)
+    distance_m: float | None = option("sample to detector; default: as the file says", default=None, unit="m", least=0.0)
+    detector_pixel_m: float | None = option("detector pixel; default: as the file says", default=None, unit="m", least=0.0)
+    pixel_size_m: float | None = option("object pixel; default: from the three above", default=None, unit="m", least=0.0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        self.beam_center()
+
+    def beam_center(self) -> tuple[float, float] | None:
+        """``(y, x)`` of `center`.
+
+        Raises:
+            InputError: If it is not two numbers.
+        """
+        if self.center is None:
+            return None
+        try:
+            y, x = (float(part) for part in self.center.split(","))
+        except ValueError as error:
+            raise InputError(f"--center {self.center}: expected y,x in detector pixels, such as 63,64.5") from error
+        return y, x
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(ReadingOptions):
     """Learn a generator from the measured patterns of one or more scans."""
 
     train_data_file: list[Path] = option("scans to learn from")
@@ -50,9 +91,6 @@ class TrainingConfig:
     )
     output_dir: Path = option("folder of the run: checkpoints, configuration, metrics, log")
     n_images: int | None = option("use the K positions nearest to the middle of each scan; default: all", default=None, least=1)
-    diffraction: Literal["auto", "counts", "amplitude"] = option(
-        "what the patterns of an NPZ file are; auto decides by their values and says so", default="auto"
-    )
     generator: Literal["unrolled", "unet"] = option("network that makes an object from patterns", default="unrolled")
     gridsize: int | None = option(
         "a group is gridsize^2 neighbouring patterns; default: the generator's own", default=None, least=1
@@ -86,22 +124,19 @@ class TrainingConfig:
     debug: bool = option("show the traceback of an error", default=False)
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        super().__post_init__()
         if self.overwrite and self.resume:
             raise InputError("--overwrite starts anew and --resume continues; give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferenceConfig:
+class InferenceConfig(ReadingOptions):
     """Reconstruct a scan with a trained generator, and write the picture."""
 
     model_path: Path = option("folder of a training run, or a checkpoint file")
     test_data: Path = option("scan to reconstruct")
     output_dir: Path = option("folder for the reconstruction and its pictures")
     n_images: int | None = option("use the K positions nearest to the middle of the scan; default: all", default=None, least=1)
-    diffraction: Literal["auto", "counts", "amplitude"] = option(
-        "what the patterns of an NPZ file are; auto decides by their values and says so", default="auto"
-    )
     gridsize: int | None = option(
         "a group is gridsize^2 neighbouring patterns; default: as the generator prefers", default=None, least=1
     )
@@ -130,7 +165,7 @@ class InferenceConfig:
     debug: bool = option("show the traceback of an error", default=False)
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        super().__post_init__()
         if self.refine != "auto" and not self.refine.isdecimal():
             raise InputError(f"--refine is {self.refine}; expected a number of passes or auto")
         for name in ("refine_probe", "refine_positions", "probe_modes"):

@@ -41,7 +41,7 @@ def infer(config: InferenceConfig) -> RunDir:
     device = choose_device(config.accelerator)
     checkpoint = find_checkpoint(config.model_path)
     generator, about = load_generator(checkpoint)
-    scan = open_scan(config.test_data, n_images=config.n_images, diffraction=config.diffraction)
+    scan = open_scan(config.test_data, n_images=config.n_images, options=config)
     core, size = tile_sizes(generator, scan, config.gridsize)
     run = RunDir(config.output_dir)
     with run.claim(overwrite=config.overwrite), log_to(run.inference_log):
@@ -173,6 +173,7 @@ def reconstruct_scan(
         positions_px=scan.positions_px,
         scan_index=scan.scan_index,
         pixel_size_m=scan.pixel_size_m,
+        instrument=scan.instrument,
     )
 
 

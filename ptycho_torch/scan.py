@@ -10,30 +10,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.errors import InputError
+from ptycho_torch.patterns import Counts, select
 
 if TYPE_CHECKING:  # for the annotations of Group alone: a Scan is read and checked without torch
     from torch import Tensor
 
 
-class Counts(Protocol):
-    """Diffraction patterns that are read by index: a NumPy array, an HDF5 dataset."""
+PHOTON_ENERGY_WAVELENGTH = 1.23984198e-6  # eV m; Planck's constant times the speed of light
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """``(n, H, W)``."""
 
-    @property
-    def dtype(self) -> np.dtype:
-        """Any real number type."""
+@dataclass(frozen=True)
+class Instrument:
+    """What is known of the experiment; None where it is not.
 
-    def __getitem__(self, key: Any, /) -> Any:
-        """Patterns by a slice or by an increasing sequence of indices."""
+    Attributes:
+        energy_ev: Photon energy.
+        distance_m: From the sample to the detector.
+        detector_pixel_m: ``(y, x)``, of the patterns as they are, binned ones included.
+    """
+
+    energy_ev: float | None = None
+    distance_m: float | None = None
+    detector_pixel_m: tuple[float, float] | None = None
+
+    def object_pixel_m(self, pattern_shape: tuple[int, int]) -> tuple[float, float] | None:
+        """Object pixel ``(y, x)`` of far-field patterns of that shape, in metres: wavelength * distance / detector size."""
+        if self.energy_ev is None or self.distance_m is None or self.detector_pixel_m is None:
+            return None
+        reach = PHOTON_ENERGY_WAVELENGTH / self.energy_ev * self.distance_m
+        (rows, columns), (height, width) = pattern_shape, self.detector_pixel_m
+        return reach / (rows * height), reach / (columns * width)
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,8 @@ class Scan:
             the photons per exposure, the one scale of the scan.
         mask: Detector pixels to trust, bool, (H, W), True = good.
         scan_index: Identifier of each exposure, int64, (N,).
-        pixel_size_m: Object pixel, in metres, where known.
+        pixel_size_m: Object pixel ``(y, x)``, in metres, where known.
+        instrument: What is known of the experiment.
         source: Where it came from, for messages.
         decisions: What the reader concluded about the file, one sentence each.
 
@@ -60,7 +73,8 @@ class Scan:
     probe: NDArray[np.complex64]
     mask: NDArray[np.bool_]
     scan_index: NDArray[np.int64]
-    pixel_size_m: float | None = None
+    pixel_size_m: tuple[float, float] | None = None
+    instrument: Instrument = Instrument()
     source: str = "scan"
     decisions: tuple[str, ...] = ()
 
@@ -103,7 +117,7 @@ class Scan:
         chosen = np.sort(np.asarray(indices))
         return replace(
             self,
-            counts=self.counts[chosen],
+            counts=select(self.counts, chosen),
             positions_px=self.positions_px[chosen],
             scan_index=self.scan_index[chosen],
         )
@@ -149,7 +163,8 @@ class Reconstruction:
         probe: As used, complex64, (M, H, W), in sqrt(photons).
         positions_px: Patch centres as used, float64, (N, 2).
         scan_index: Identifiers of the exposures used, int64, (N,).
-        pixel_size_m: Object pixel, in metres, where known.
+        pixel_size_m: Object pixel ``(y, x)``, in metres, where known.
+        instrument: What is known of the experiment.
     """
 
     object: NDArray[np.complex64]
@@ -158,4 +173,5 @@ class Reconstruction:
     probe: NDArray[np.complex64]
     positions_px: NDArray[np.float64]
     scan_index: NDArray[np.int64]
-    pixel_size_m: float | None = None
+    pixel_size_m: tuple[float, float] | None = None
+    instrument: Instrument = Instrument()

@@ -2,8 +2,8 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
 
+from ptycho_torch.config import ReadingOptions
 from ptycho_torch.errors import InputError
 from ptycho_torch.grouping import nearest_to_middle
 from ptycho_torch.readers import read_scan
@@ -12,18 +12,18 @@ from ptycho_torch.scan import Scan
 logger = logging.getLogger(__name__)
 
 
-def open_scan(path: Path, *, n_images: int | None, diffraction: Literal["auto", "counts", "amplitude"]) -> Scan:
+def open_scan(path: Path, *, n_images: int | None, options: ReadingOptions) -> Scan:
     """The scan in a file, with the ``n_images`` positions nearest to its middle.
 
     Args:
         path: Of the file.
         n_images: How many positions, all by default and where there are fewer.
-        diffraction: What its patterns are.
+        options: How it is read.
 
     Raises:
         InputError: See `read_scan`.
     """
-    scan = read_scan(path, diffraction=diffraction)
+    scan = read_scan(path, options=options)
     for decision in scan.decisions:
         logger.info("%s: %s", path.name, decision)
     if n_images is None or n_images >= len(scan):

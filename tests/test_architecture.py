@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "ptycho_torch"
 
 LAYERS = [
     {"errors"},
-    {"config", "scan"},
+    {"config", "scan", "patterns"},
     {"physics", "run_dir", "command", "accelerator"},
     {"readers", "writers", "grouping", "metrics", "plots", "generators", "stitching"},
     {"simulate", "data", "augmentation", "module", "selection", "checkpoint", "comparison", "assessment"},

@@ -122,11 +122,11 @@ def overlay(result: Reconstruction, reference: Reconstruction) -> Overlay:
 
 def _check_same_frame(result: Reconstruction, reference: Reconstruction) -> None:
     """Raise `InputError` for images of different pixel size."""
-    sizes = result.pixel_size_m, reference.pixel_size_m
-    if sizes[0] is not None and sizes[1] is not None and abs(sizes[0] / sizes[1] - 1) > PIXEL_TOLERANCE:
-        raise InputError(
-            f"the pixels are {sizes[0]:.4g} m and {sizes[1]:.4g} m wide; only images of one pixel size can be compared"
-        )
+    if result.pixel_size_m is None or reference.pixel_size_m is None:
+        return
+    for one, other in zip(result.pixel_size_m, reference.pixel_size_m, strict=True):
+        if abs(one / other - 1) > PIXEL_TOLERANCE:
+            raise InputError(f"the pixels are {one:.4g} m and {other:.4g} m wide; only images of one pixel size can be compared")
 
 
 def common_region(result: Reconstruction, reference: Reconstruction) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

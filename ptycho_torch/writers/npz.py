@@ -19,8 +19,8 @@ def write_reconstruction(path: Path, result: Reconstruction) -> None:
         "positions_px": result.positions_px.astype(np.float64),
         "scan_index": result.scan_index.astype(np.int64),
     }
-    if result.pixel_size_m is not None:
-        fields["pixel_size_m"] = np.asarray(result.pixel_size_m, dtype=np.float64)
+    known = {"pixel_size_m": result.pixel_size_m, **vars(result.instrument)}
+    fields |= {key: np.asarray(value, dtype=np.float64) for key, value in known.items() if value is not None}
     _write(path, fields)
 
 

@@ -132,11 +132,11 @@ def test_pixels_without_light_are_left_out():
 @pytest.mark.parametrize(("origin", "pixel_size_m", "sentence"), [
     ((500, 0), None, r"less than 16 x 16 pixels in common: the scans reach over y 10 to 50, x 10 to 60, and over y 510"),
     ((0, 40), None, "less than 16 x 16 pixels in common"),
-    ((0, 0), 2e-8, "pixels are 1e-08 m and 2e-08 m wide"),
+    ((0, 0), (1e-8, 2e-8), "pixels are 1e-08 m and 2e-08 m wide"),
 ])  # fmt: skip
 def test_images_that_cannot_be_compared_get_a_sentence(origin, pixel_size_m, sentence):
     rng = np.random.default_rng(6)
-    one, other = rectangle(rng, pixel_size_m=1e-8), rectangle(rng, origin=origin, pixel_size_m=pixel_size_m)
+    one, other = rectangle(rng, pixel_size_m=(1e-8, 1e-8)), rectangle(rng, origin=origin, pixel_size_m=pixel_size_m)
     with pytest.raises(InputError, match=sentence):
         compare(one, other)
 

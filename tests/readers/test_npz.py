@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from ptycho_torch.config import ReadingOptions
 from ptycho_torch.errors import InputError
 from ptycho_torch.readers import read_scan
 
@@ -94,13 +95,13 @@ def test_values_that_could_be_either_are_refused_and_the_flag_decides(write, arr
     path = write(diff3d=values)
     with pytest.raises(InputError, match="--diffraction counts or --diffraction amplitude"):
         read_scan(path)
-    assert np.array_equal(read_scan(path, diffraction="counts").counts[:], values)
-    assert np.allclose(read_scan(path, diffraction="amplitude").counts[:], values**2, rtol=1e-6)
+    assert np.array_equal(read_scan(path, options=ReadingOptions(diffraction="counts")).counts[:], values)
+    assert np.allclose(read_scan(path, options=ReadingOptions(diffraction="amplitude")).counts[:], values**2, rtol=1e-6)
 
 
 def test_whole_numbers_can_be_read_as_amplitudes_when_told(write):
     path = write(diff3d=np.full((12, 16, 16), 3, dtype=np.int32))
-    assert np.array_equal(read_scan(path, diffraction="amplitude").counts[:], np.full((12, 16, 16), 9.0))
+    assert np.array_equal(read_scan(path, options=ReadingOptions(diffraction="amplitude")).counts[:], np.full((12, 16, 16), 9.0))
 
 
 def test_bad_pixels_are_masked_and_do_not_count(write, arrays):
@@ -112,6 +113,18 @@ def test_bad_pixels_are_masked_and_do_not_count(write, arrays):
     assert not scan.mask[3, 4]
     assert scan.mask.sum() == 255
     assert scan.photons == pytest.approx(counts[:, ~bad].sum() / 12, rel=1e-5)
+
+
+def test_bad_pixels_may_hold_anything(write, arrays):
+    bad = np.zeros((16, 16), dtype=bool)
+    bad[4, 5] = True
+    counts = arrays["diff3d"].astype(np.float32)
+    counts[:, 4, 5] = np.nan
+    assert not read_scan(write(diff3d=counts, bad_pixels=bad)).counts[:][:, 4, 5].any()
+
+
+def test_an_index_that_numbers_the_object_is_no_index(write):
+    assert read_scan(write(scan_index=np.zeros(12, dtype=int))).scan_index.tolist() == list(range(12))
 
 
 def test_missing_scan_index_counts_from_zero(write):
@@ -193,7 +206,7 @@ def test_files_that_are_no_npz_are_told_apart(tmp_path, write):
     missing, text, cut = tmp_path / "missing.npz", tmp_path / "text.npz", tmp_path / "cut.npz"
     text.write_text("not a scan")
     cut.write_bytes(write().read_bytes()[:700])
-    sentences = {missing: "no such file", text: "known format", cut: "is it complete", tmp_path: "cannot be read"}
+    sentences = {missing: "no such file", text: "known format", cut: "is it complete", tmp_path: "a folder without a pair"}
     for path, sentence in sentences.items():
         with pytest.raises(InputError, match=sentence):
             read_scan(path)

@@ -1,0 +1,141 @@
+"""Which format a file is of, and its scan."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+
+from ptycho_torch.config import ReadingOptions
+from ptycho_torch.errors import InputError
+from ptycho_torch.readers import cxi, nexus, npz, nsls2, ptychi, ptychodus, ptychonn, ptylab, ptypy
+from ptycho_torch.readers.assembly import assemble
+from ptycho_torch.readers.hdf5 import open_hdf5
+from ptycho_torch.readers.mapped import read_mapped
+from ptycho_torch.readers.probe import read_probe
+from ptycho_torch.readers.recording import Format, Recording
+from ptycho_torch.scan import Scan
+
+FORMATS: tuple[Format, ...] = (
+    ptychonn.FORMAT,
+    npz.FORMAT,
+    nexus.FORMAT,
+    cxi.FORMAT,
+    ptychodus.FORMAT,
+    ptychi.FORMAT,
+    ptypy.FORMAT,
+    ptylab.FORMAT,
+    nsls2.FORMAT,
+)
+
+Paths = Path | str | Sequence[Path | str]
+
+DEFAULTS = ReadingOptions()
+
+
+def read_scan(path: Paths, *, options: ReadingOptions = DEFAULTS) -> Scan:
+    """The scan that a file holds, in the units of the package.
+
+    Args:
+        path: A file of any supported format; for a pair of files both, also as one word joined by
+            a comma, or the folder that holds the two.
+        options: What the file leaves open, and what it says wrongly.
+
+    Returns:
+        The scan; its ``decisions`` say what was concluded about the file.
+
+    Raises:
+        InputError: If the file is missing, unreadable, of no supported format, or contradicts itself.
+    """
+    return assemble(read_recording(path, options=options), options)
+
+
+def read_recording(path: Paths, *, options: ReadingOptions = DEFAULTS) -> Recording:
+    """What a file holds, in its own units; see `read_scan`."""
+    paths = split_paths(path)
+    recording = find_format(paths).read(paths) if options.map is None else read_mapped(paths[0], options.map)
+    if options.probe is not None:
+        probe, key = read_probe(options.probe)
+        recording = dataclasses.replace(recording, probe=probe, probe_key=key)
+    return recording
+
+
+def split_paths(path: Paths) -> list[Path]:
+    """The file or the pair of files that is meant, all of which are there.
+
+    Raises:
+        InputError: If one is not.
+    """
+    if isinstance(path, Path | str):
+        whole = Path(path)
+        paths = [Path(part) for part in str(path).split(",")] if "," in str(path) and not whole.exists() else [whole]
+    else:
+        paths = [Path(part) for part in path]
+    if len(paths) == 1 and paths[0].is_dir():
+        paths = pair_in_folder(paths[0])
+    for one in paths:
+        if not one.is_file():
+            raise InputError(f"{one}: no such file")
+    return paths
+
+
+def pair_in_folder(folder: Path) -> list[Path]:
+    """The pair of files in a folder, whose other files are of no format that comes in pairs.
+
+    Raises:
+        InputError: If there is none, or more than one.
+    """
+    for candidate in (one for one in FORMATS if one.pair):
+        found = [
+            path for path in sorted(folder.iterdir()) if path.is_file() and h5py.is_hdf5(path) and recognise(path) is candidate
+        ]
+        if len(found) == 2:
+            return found
+        if found:
+            names = ", ".join(path.name for path in found)
+            raise InputError(f"{folder}: holds {names}; expected the two files of one scan ({candidate.name})")
+    pairs = " or ".join(one.name for one in FORMATS if one.pair)
+    raise InputError(f"{folder}: is a folder without a pair of files of one scan ({pairs}); give the file of the scan")
+
+
+def find_format(paths: Sequence[Path]) -> Format:
+    """The format that all of some files are of.
+
+    Raises:
+        InputError: If there is none, or they are too many.
+    """
+    found = [recognise(path) for path in paths]
+    for path, one in zip(paths, found, strict=True):
+        if one is not found[0]:
+            raise InputError(f"{path}: is of the format {one.name} but {paths[0]} of {found[0].name}; expected one scan")
+    if len(paths) > (2 if found[0].pair else 1):
+        raise InputError(
+            f"{paths[0]} and {len(paths) - 1} more: expected {'two files' if found[0].pair else 'one file'} of {found[0].name}"
+        )
+    return found[0]
+
+
+def recognise(path: Path) -> Format:
+    """The format of a file.
+
+    Raises:
+        InputError: If it is not readable, or of no format that is known.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if head.startswith(b"PK\x03\x04"):
+        names = npz.array_names(path)
+        return next(one for one in FORMATS if one.container == "npz" and one.recognises(names))
+    if not h5py.is_hdf5(path):
+        known = ", ".join(one.name for one in FORMATS)
+        raise InputError(f"{path}: not a file of a known format (starts with {head!r}); known: {known}")
+    with open_hdf5(path) as opened:
+        for one in FORMATS:
+            if one.container == "hdf5" and one.recognises(opened):
+                return one
+        keys = ", ".join(opened) or "nothing"
+    known = ", ".join(one.name for one in FORMATS if one.container == "hdf5")
+    raise InputError(f"{path}: an HDF5 file of none of the formats {known}; found {keys}; describe it with --map FILE.yaml")
