@@ -7,6 +7,7 @@ from ptycho_torch.config import (
     OLDER_NAMES,
     UNNEEDED,
     CompareConfig,
+    ConversionConfig,
     DemoConfig,
     InferenceConfig,
     SimulationConfig,
@@ -20,6 +21,7 @@ COMMANDS = {
     "python -m ptycho_torch.inference, ptycho-torch infer": InferenceConfig,
     "ptycho-torch simulate": SimulationConfig,
     "ptycho-torch compare RESULT REFERENCE": CompareConfig,
+    "ptycho-torch convert FILE OUTPUT": ConversionConfig,
     "ptycho-torch demo": DemoConfig,
 }
 
@@ -37,7 +39,7 @@ def text() -> str:
         sections += [f"## {names}\n", f"{config.__doc__}\n", "| option | meaning | default |\n| --- | --- | --- |"]
         for item in dataclasses.fields(config):
             required = item.default is dataclasses.MISSING
-            default = "required" if required else "none" if item.default is None else f"`{item.default}`"
+            default = "required" if required else "none" if item.default in (None, ()) else f"`{item.default}`"
             name = item.name.upper() if item.metadata["positional"] else f"--{item.name}"
             sections.append(f"| `{name}` | {item.metadata['help'].replace('|', '/')} | {default} |")
         sections.append("")

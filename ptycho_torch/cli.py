@@ -1,11 +1,11 @@
-"""`ptycho-torch simulate | train | infer | compare | demo`: the commands under one name."""
+"""`ptycho-torch simulate | train | infer | compare | convert | demo`: the commands under one name."""
 
 import sys
 from collections.abc import Callable, Sequence
 
 from ptycho_torch import __version__, inference, train
 from ptycho_torch.command import UNUSABLE_INPUT, run_command
-from ptycho_torch.config import CompareConfig, DemoConfig, SimulationConfig
+from ptycho_torch.config import CompareConfig, ConversionConfig, DemoConfig, SimulationConfig
 from ptycho_torch.run_dir import RunDir
 
 
@@ -28,6 +28,13 @@ def compare(config: CompareConfig) -> RunDir:
     return run
 
 
+def convert(config: ConversionConfig) -> None:
+    """Write a scan in another format."""
+    from ptycho_torch.conversion import convert as work
+
+    work(config)
+
+
 def demo(config: DemoConfig) -> RunDir:
     """Simulate, train, reconstruct, and compare with the known object."""
     from ptycho_torch.demo import demonstrate
@@ -45,6 +52,10 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "compare": (
         lambda argv: run_command(CompareConfig, compare, argv, prog="ptycho-torch compare"),
         "compare a result with the truth or another result",
+    ),
+    "convert": (
+        lambda argv: run_command(ConversionConfig, convert, argv, prog="ptycho-torch convert"),
+        "write a scan in another format",
     ),
     "demo": (
         lambda argv: run_command(DemoConfig, demo, argv, prog="ptycho-torch demo"),

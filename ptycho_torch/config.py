@@ -136,6 +136,9 @@ class InferenceConfig(ReadingOptions):
     model_path: Path = option("folder of a training run, or a checkpoint file")
     test_data: Path = option("scan to reconstruct")
     output_dir: Path = option("folder for the reconstruction and its pictures")
+    format: list[Literal["ptychodus", "cxi", "tiff"]] = option(
+        "formats besides reconstruction.npz: a product of Ptychodus, CXI, TIFF", default=()
+    )
     n_images: int | None = option("use the K positions nearest to the middle of the scan; default: all", default=None, least=1)
     gridsize: int | None = option(
         "a group is gridsize^2 neighbouring patterns; default: as the generator prefers", default=None, least=1
@@ -180,6 +183,9 @@ class SimulationConfig:
     """Simulate a scan of an object that is known, and write both."""
 
     output_dir: Path = option("folder for scan.npz, truth.npz and a picture of them")
+    format: Literal["npz", "cxi", "ptychodus", "ptyd"] = option(
+        "of the scan; ptychodus is two files, diffraction.h5 and product.h5", default="npz"
+    )
     photons: float = option("photons per exposure", default=1e6, least=1.0)
     n_side: int = option("positions along each side of the raster", default=16, least=2)
     step_px: float = option("distance of neighbouring positions", default=5.0, unit="object pixels", least=0.1)
@@ -229,6 +235,19 @@ class DemoConfig:
         check_ranges(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConversionConfig(ReadingOptions):
+    """Write a scan in another format; what the format has no place for is named."""
+
+    file: Path = option("scan to read", positional=True)
+    output: Path = option("file to write; for ptychodus the folder of its two files", positional=True)
+    format: Literal["npz", "cxi", "ptychodus", "ptyd"] = option("format to write")
+    n_images: int | None = option("use the K positions nearest to the middle of the scan; default: all", default=None, least=1)
+    overwrite: bool = option("replace what is there", default=False)
+    quiet: bool = option("no messages but warnings", default=False)
+    debug: bool = option("show the traceback of an error", default=False)
+
+
 def build_parser(config_type: type[Config], prog: str) -> ArgumentParser:
     """Parser of the flags of a configuration class, with `--config FILE.yaml`."""
     parser = ArgumentParser(prog=prog, description=config_type.__doc__, exit_on_error=False)
@@ -255,6 +274,8 @@ def add_flag(parser: ArgumentParser, item: Field, annotation: Any) -> None:
         settings["default"] = item.default
     if typing.get_origin(annotation) is list:
         settings |= {"type": typing.get_args(annotation)[0], "nargs": "+"}
+        if "default" in settings:
+            settings["default"] = list(settings["default"])
     elif isinstance(annotation, types.UnionType):  # T | None: None is the absence of the flag
         settings["type"] = typing.get_args(annotation)[0]
     parser.add_argument(name, **settings)

@@ -27,7 +27,7 @@ from ptycho_torch.run_dir import RunDir, provenance, write_json, write_text
 from ptycho_torch.scan import Group, Reconstruction, Scan
 from ptycho_torch.selection import members_of_a_group, open_scan
 from ptycho_torch.stitching import Mosaic
-from ptycho_torch.writers import write_reconstruction
+from ptycho_torch.writers import check_known, write_formats, write_reconstruction
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def infer(config: InferenceConfig) -> RunDir:
     checkpoint = find_checkpoint(config.model_path)
     generator, about = load_generator(checkpoint)
     scan = open_scan(config.test_data, n_images=config.n_images, options=config)
+    check_known(scan, config.format)
     core, size = tile_sizes(generator, scan, config.gridsize)
     run = RunDir(config.output_dir)
     with run.claim(overwrite=config.overwrite), log_to(run.inference_log):
@@ -55,6 +56,7 @@ def infer(config: InferenceConfig) -> RunDir:
         scan = replace(scan, positions_px=result.positions_px)
         write_text(run.config, to_yaml(config))
         write_reconstruction(run.reconstruction, result)
+        write_formats(run, result, config.format)
         save_amplitude(run.amplitude, result)
         save_phase(run.phase, result)
         found = figures(result, scan, duration_s, device) | said

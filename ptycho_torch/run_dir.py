@@ -135,6 +135,35 @@ class RunDir:
         """Simulated scan, NPZ."""
         return self.path / "scan.npz"
 
+    def scan_file(self, format_name: str) -> Path:
+        """Simulated scan in one of the formats of `ptycho_torch.writers`; the two files of a pair lie in the folder itself."""
+        return self.path if format_name == "ptychodus" else self.scan.with_suffix(f".{format_name}")
+
+    @property
+    def diffraction(self) -> Path:
+        """Patterns of a scan as Ptychodus keeps them, HDF5."""
+        return self.path / "diffraction.h5"
+
+    @property
+    def product(self) -> Path:
+        """Product of Ptychodus, HDF5."""
+        return self.path / "product.h5"
+
+    @property
+    def cxi(self) -> Path:
+        """The reconstruction as CXI."""
+        return self.path / "reconstruction.cxi"
+
+    @property
+    def amplitude_tiff(self) -> Path:
+        """Amplitude of the reconstruction, values."""
+        return self.path / "reconstructed_amplitude.tiff"
+
+    @property
+    def phase_tiff(self) -> Path:
+        """Phase of the reconstruction, values."""
+        return self.path / "reconstructed_phase.tiff"
+
     @property
     def truth(self) -> Path:
         """Simulated object, NPZ in the layout of `reconstruction`."""
@@ -161,6 +190,13 @@ class RunDir:
             self.comparison,
             self.comparison_picture,
             self.scan,
+            self.scan_file("cxi"),
+            self.scan_file("ptyd"),
+            self.diffraction,
+            self.product,
+            self.cxi,
+            self.amplitude_tiff,
+            self.phase_tiff,
             self.truth,
             self.simulation,
             *sorted(self.checkpoints.glob("*.ckpt")),

@@ -13,7 +13,7 @@ from ptycho_torch.config import SimulationConfig, to_yaml
 from ptycho_torch.physics import diffraction_intensity, extract_patches, patch_indices, shift_probe, split_corners
 from ptycho_torch.plots import save_simulation
 from ptycho_torch.run_dir import RunDir, write_text
-from ptycho_torch.scan import Reconstruction, Scan
+from ptycho_torch.scan import Instrument, Reconstruction, Scan
 from ptycho_torch.writers import write_reconstruction, write_scan
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ MARGIN_PX = 2  # of the object beyond the outermost patches
 CHUNK = 64  # patterns simulated at once
 APERTURE = 0.4  # outer radius of the pupil, as a fraction of the detector's half width
 CENTRAL_STOP = 0.4  # inner radius of the pupil, as a fraction of the outer
+INSTRUMENT = Instrument(energy_ev=8000.0, distance_m=1.0, detector_pixel_m=(75e-6, 75e-6))  # of a hard X-ray beamline
 BEAM = 0.4  # diameter of the defocused beam, as a fraction of the window
 
 
@@ -73,6 +74,8 @@ def simulate_scan(
         probe=probe,
         mask=np.ones((pattern_size, pattern_size), dtype=bool),
         scan_index=index,
+        pixel_size_m=INSTRUMENT.object_pixel_m((pattern_size, pattern_size)),
+        instrument=INSTRUMENT,
         source="simulation",
     )
     truth = Reconstruction(
@@ -82,6 +85,8 @@ def simulate_scan(
         probe=probe,
         positions_px=positions,
         scan_index=index,
+        pixel_size_m=scan.pixel_size_m,
+        instrument=INSTRUMENT,
     )
     return Simulation(scan, truth)
 
@@ -189,8 +194,8 @@ def simulate(config: SimulationConfig) -> RunDir:
             seed=config.seed,
         )
         write_text(run.config, to_yaml(config))
-        write_scan(run.scan, made.scan)
+        write_scan(run.scan_file(config.format), made.scan, format_name=config.format)
         write_reconstruction(run.truth, made.truth)
         save_simulation(run.simulation, made.scan, made.truth)
-    logger.info("simulated %d patterns: %s (what is known: %s)", len(made.scan), run.scan, run.truth)
+    logger.info("simulated %d patterns: %s (what is known: %s)", len(made.scan), run.scan_file(config.format), run.truth)
     return run

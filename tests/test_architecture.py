@@ -15,7 +15,7 @@ LAYERS = [
     {"simulate", "data", "augmentation", "module", "selection", "checkpoint", "comparison", "assessment"},
     {"refinement"},
     {"polishing"},
-    {"training", "reconstruction"},
+    {"training", "reconstruction", "conversion"},
     {"train", "inference"},
     {"demo"},
     {"cli"},

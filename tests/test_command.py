@@ -91,7 +91,7 @@ def test_the_console_command_names_what_it_can_do(capsys):
     assert status(cli.main) == 2
     assert "simulate" in capsys.readouterr().out
     assert status(cli.main, "paint") == 2
-    assert "expected one of simulate, train, infer, compare, demo" in capsys.readouterr().err
+    assert "expected one of simulate, train, infer" in capsys.readouterr().err
     assert status(cli.main, "--version") == 0
 
 

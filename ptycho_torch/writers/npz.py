@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ptycho_torch.run_dir import atomic_write
 from ptycho_torch.scan import Reconstruction, Scan
+from ptycho_torch.writers.metric import say_left_out
 
 
 def write_reconstruction(path: Path, result: Reconstruction) -> None:
@@ -36,6 +37,8 @@ def write_scan(path: Path, scan: Scan) -> None:
     if not scan.mask.all():
         fields["bad_pixels"] = ~scan.mask
     _write(path, fields)
+    known = {"pixel_size_m": scan.pixel_size_m, **vars(scan.instrument)}
+    say_left_out("an NPZ file", ", ".join(name for name, value in known.items() if value is not None))
 
 
 def _write(path: Path, fields: dict[str, NDArray]) -> None:
