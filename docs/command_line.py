@@ -9,6 +9,7 @@ from ptycho_torch.config import (
     CompareConfig,
     ConversionConfig,
     DemoConfig,
+    DoctorConfig,
     InferenceConfig,
     SimulationConfig,
     TrainingConfig,
@@ -21,6 +22,7 @@ COMMANDS = {
     "python -m ptycho_torch.inference, ptycho-torch infer": InferenceConfig,
     "ptycho-torch simulate": SimulationConfig,
     "ptycho-torch compare RESULT REFERENCE": CompareConfig,
+    "ptycho-torch doctor FILE": DoctorConfig,
     "ptycho-torch convert FILE OUTPUT": ConversionConfig,
     "ptycho-torch demo": DemoConfig,
 }

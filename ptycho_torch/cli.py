@@ -1,11 +1,11 @@
-"""`ptycho-torch simulate | train | infer | compare | convert | demo`: the commands under one name."""
+"""`ptycho-torch simulate | train | infer | doctor | compare | convert | demo`: the commands under one name."""
 
 import sys
 from collections.abc import Callable, Sequence
 
 from ptycho_torch import __version__, inference, train
 from ptycho_torch.command import UNUSABLE_INPUT, run_command
-from ptycho_torch.config import CompareConfig, ConversionConfig, DemoConfig, SimulationConfig
+from ptycho_torch.config import CompareConfig, ConversionConfig, DemoConfig, DoctorConfig, SimulationConfig
 from ptycho_torch.run_dir import RunDir
 
 
@@ -35,6 +35,13 @@ def convert(config: ConversionConfig) -> None:
     work(config)
 
 
+def doctor(config: DoctorConfig) -> None:
+    """Examine a scan."""
+    from ptycho_torch.doctor import diagnose
+
+    diagnose(config)
+
+
 def demo(config: DemoConfig) -> RunDir:
     """Simulate, train, reconstruct, and compare with the known object."""
     from ptycho_torch.demo import demonstrate
@@ -52,6 +59,10 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "compare": (
         lambda argv: run_command(CompareConfig, compare, argv, prog="ptycho-torch compare"),
         "compare a result with the truth or another result",
+    ),
+    "doctor": (
+        lambda argv: run_command(DoctorConfig, doctor, argv, prog="ptycho-torch doctor"),
+        "say whether a scan is what it says it is",
     ),
     "convert": (
         lambda argv: run_command(ConversionConfig, convert, argv, prog="ptycho-torch convert"),

@@ -54,7 +54,8 @@ class ReadingOptions:
     flip_y: bool = option("turn the patterns upside down, after transposing", default=False)
     flip_x: bool = option("turn the patterns left to right, after transposing", default=False)
     swap_xy: bool = option("exchange the x and y positions", default=False)
-    negate_positions: bool = option("reverse the direction of the positions", default=False)
+    negate_positions: Literal["none", "y", "x", "both"] = option("reverse the direction of the positions", default="none")
+    check: Literal["refuse", "warn"] = option("what to do about a scan that is certainly not what it says", default="refuse")
     probe: Path | None = option("take the probe from this NPY, NPZ or HDF5 file", default=None)
     map: Path | None = option("YAML file that says where an HDF5 file of another layout keeps what is needed", default=None)
     energy_ev: float | None = option("photon energy; default: as the file says", default=None, unit="eV", least=0.0)
@@ -244,6 +245,17 @@ class ConversionConfig(ReadingOptions):
     format: Literal["npz", "cxi", "ptychodus", "ptyd"] = option("format to write")
     n_images: int | None = option("use the K positions nearest to the middle of the scan; default: all", default=None, least=1)
     overwrite: bool = option("replace what is there", default=False)
+    quiet: bool = option("no messages but warnings", default=False)
+    debug: bool = option("show the traceback of an error", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig(ReadingOptions):
+    """Say whether a scan is what it says it is, with the evidence; exit status 1 if it certainly is not."""
+
+    file: Path = option("scan to examine", positional=True)
+    json: bool = option("print the findings as JSON", default=False)
+    picture: Path | None = option("draw what was seen into this PNG file", default=None)
     quiet: bool = option("no messages but warnings", default=False)
     debug: bool = option("show the traceback of an error", default=False)
 

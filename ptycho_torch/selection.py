@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from ptycho_torch.config import ReadingOptions
+from ptycho_torch.doctor.examination import refuse_faults
 from ptycho_torch.errors import InputError
 from ptycho_torch.grouping import nearest_to_middle
 from ptycho_torch.readers import read_scan
@@ -21,11 +22,12 @@ def open_scan(path: Path, *, n_images: int | None, options: ReadingOptions) -> S
         options: How it is read.
 
     Raises:
-        InputError: See `read_scan`.
+        InputError: See `read_scan`; and if it is certainly not what it says.
     """
     scan = read_scan(path, options=options)
     for decision in scan.decisions:
         logger.info("%s: %s", path.name, decision)
+    refuse_faults(scan, options)
     if n_images is None or n_images >= len(scan):
         if n_images is not None and n_images > len(scan):
             logger.info("%s: has %d patterns; all of them are used", path.name, len(scan))

@@ -12,7 +12,7 @@ LAYERS = [
     {"config", "scan", "patterns"},
     {"physics", "run_dir", "command", "accelerator"},
     {"readers", "writers", "grouping", "metrics", "plots", "generators", "stitching"},
-    {"simulate", "data", "augmentation", "module", "selection", "checkpoint", "comparison", "assessment"},
+    {"simulate", "data", "augmentation", "module", "selection", "checkpoint", "comparison", "assessment", "doctor"},
     {"refinement"},
     {"polishing"},
     {"training", "reconstruction", "conversion"},

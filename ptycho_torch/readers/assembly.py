@@ -25,6 +25,8 @@ from ptycho_torch.readers.nearfield import refuse_near_field
 from ptycho_torch.readers.recording import Recording
 from ptycho_torch.scan import Instrument, Scan
 
+SIGNS = {"none": (1, 1), "y": (-1, 1), "x": (1, -1), "both": (-1, -1)}  # (y, x) for --negate_positions
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -236,8 +238,7 @@ def _positions(
     positions = check_real(f"{recording.source}: the positions", recording.positions, (None, 2))
     if options.swap_xy:
         positions = positions[:, ::-1]
-    if options.negate_positions:
-        positions = -positions
+    positions = positions * SIGNS[options.negate_positions]
     if recording.positions_unit == "px":
         return positions * (np.array(window) / np.array(stored))
     if pixel is None:

@@ -109,7 +109,8 @@ def test_orientations(source, measured, transpose, flip_y, flip_x):
 def test_positions_are_swapped_and_reversed(source):
     plain = read(source).positions_px
     assert np.allclose(read(source, swap_xy=True).positions_px, plain[:, ::-1])
-    assert np.allclose(read(source, negate_positions=True).positions_px, -plain)
+    assert np.allclose(read(source, negate_positions="both").positions_px, -plain)
+    assert np.allclose(read(source, negate_positions="x").positions_px, plain * [1, -1])
 
 
 def test_a_stated_center_comes_to_the_middle(source, measured):

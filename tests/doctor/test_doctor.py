@@ -1,0 +1,84 @@
+"""The command, its outputs, and what training and inference do with certain faults."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ptycho_torch import cli
+from ptycho_torch.config import ReadingOptions
+from ptycho_torch.errors import InputError
+from ptycho_torch.selection import open_scan
+
+
+@pytest.fixture
+def spoiled(tmp_path, scan_file):
+    with np.load(scan_file) as archive:
+        arrays = dict(archive)
+    path = tmp_path / "spoiled.npz"
+    np.savez(path, **arrays | {"diff3d": np.fft.ifftshift(arrays["diff3d"], axes=(1, 2))})
+    return path
+
+
+def test_a_good_scan_ends_with_status_0_and_a_picture(scan_file, tmp_path, capsys):
+    picture = tmp_path / "scan.png"
+    assert cli.main(["doctor", str(scan_file), "--picture", str(picture)]) == 0
+    said = capsys.readouterr().out
+    for check in ("values", "center", "light", "pixels", "saturation", "overlap", "order", "probe", "experiment", "orientation"):
+        assert check in said
+    with Image.open(picture) as image:
+        assert min(image.size) > 1000
+
+
+def test_json_has_the_numbers(scan_file, capsys):
+    assert cli.main(["doctor", str(scan_file), "--json"]) == 0
+    findings = {one["check"]: one for one in json.loads(capsys.readouterr().out)}
+    assert findings["light"]["evidence"]["photons"] > 1e5
+    assert findings["overlap"]["evidence"]["step_px"] == pytest.approx(3, abs=1)
+    assert {one["verdict"] for one in findings.values()} <= {"good", "note"}
+
+
+def test_a_fault_ends_with_status_1_after_all_was_printed(spoiled, capsys):
+    assert cli.main(["doctor", str(spoiled)]) == 1
+    captured = capsys.readouterr()
+    assert "corner" in captured.out
+    assert "overlap" in captured.out
+    assert "certainly wrong: center" in captured.err
+    assert cli.main(["doctor", str(spoiled), "--check", "warn"]) == 0
+
+
+def test_a_scan_without_a_probe_is_examined(tmp_path, scan_file, capsys):
+    with np.load(scan_file) as archive:
+        arrays = {key: value for key, value in archive.items() if key != "probeGuess"}
+    path = tmp_path / "bare.npz"
+    np.savez(path, **arrays)
+    assert cli.main(["doctor", str(path), "--picture", str(tmp_path / "bare.png")]) == 0
+    said = capsys.readouterr().out
+    assert "--probe FILE" in said
+    assert "orientation" not in said
+
+
+def test_runs_refuse_what_is_certainly_wrong_and_name_the_way_out(spoiled, caplog):
+    with pytest.raises(InputError, match=r"corner.*--check warn"):
+        open_scan(spoiled, n_images=None, options=ReadingOptions())
+    scan = open_scan(spoiled, n_images=None, options=ReadingOptions(check="warn"))
+    assert len(scan) == 64
+    assert "corner" in caplog.text
+
+
+def test_a_flag_overrides_what_it_names(tmp_path, scan_file):
+    with np.load(scan_file) as archive:
+        arrays = dict(archive)
+    path = tmp_path / "off.npz"
+    np.savez(path, **arrays | {"diff3d": np.roll(arrays["diff3d"], (7, 0), axis=(1, 2))})
+    with pytest.raises(InputError, match="--center 23,16"):
+        open_scan(path, n_images=None, options=ReadingOptions())
+    open_scan(path, n_images=None, options=ReadingOptions(center="23,16"))
+
+
+def test_a_wrong_scan_leaves_no_folder(spoiled, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert cli.main(["train", "--train_data_file", str(spoiled), "--output_dir", str(output)]) == 2
+    assert not output.exists()
+    assert "corner" in capsys.readouterr().err
