@@ -5,7 +5,7 @@ import json
 import logging
 
 from ptycho_torch.config import DoctorConfig
-from ptycho_torch.doctor.examination import examine, examine_quickly, refuse_faults, specimen_of, take_specimen
+from ptycho_torch.doctor.examination import examine, examine_quickly, heed, refuse_faults, specimen_of, take_specimen
 from ptycho_torch.doctor.findings import FAULT, Finding
 from ptycho_torch.doctor.picture import save_examination
 from ptycho_torch.errors import RunError
@@ -28,7 +28,7 @@ def diagnose(config: DoctorConfig) -> list[Finding]:
         RunError: If something is certainly wrong, after it was printed.
     """
     specimen = take_specimen(read_recording(config.file, options=config), config)
-    findings = examine(specimen)
+    findings = heed(examine(specimen), config)
     print(as_json(findings) if config.json else as_text(findings))
     if config.picture is not None:
         save_examination(config.picture, specimen, findings)

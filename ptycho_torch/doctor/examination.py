@@ -1,12 +1,13 @@
 """The examination of a scan: the cheap part, which every run does, and the whole."""
 
+import dataclasses
 import logging
 
 import numpy as np
 
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.doctor import patterns, positions
-from ptycho_torch.doctor.findings import FAULT, Finding, Specimen, choose
+from ptycho_torch.doctor.findings import FAULT, NOTE, Finding, Specimen, choose
 from ptycho_torch.doctor.orientation import judge, try_orientations
 from ptycho_torch.errors import InputError
 from ptycho_torch.readers.assembly import measure, scale_probe
@@ -77,6 +78,22 @@ def examine(specimen: Specimen) -> list[Finding]:
     return findings
 
 
+def heed(findings: list[Finding], options: ReadingOptions) -> list[Finding]:
+    """The findings, with a fault as a note where the user has given the flag that overrides it."""
+    default = ReadingOptions()
+
+    def given(finding: Finding) -> bool:
+        name = finding.flag.partition(" ")[0].removeprefix("--")
+        return bool(name) and getattr(options, name) != getattr(default, name)
+
+    return [
+        dataclasses.replace(one, verdict=NOTE, text=f"{one.text}; overridden with {one.flag.partition(' ')[0]}")
+        if one.verdict == FAULT and given(one)
+        else one
+        for one in findings
+    ]
+
+
 def as_scan(specimen: Specimen) -> Scan:
     """The specimen as a scan; it has a probe."""
     if specimen.probe is None:
@@ -99,7 +116,7 @@ def refuse_faults(scan: Scan, options: ReadingOptions) -> None:
     Raises:
         InputError: For the first certain fault; names the flag that overrides it.
     """
-    for finding in examine_quickly(specimen_of(scan)):
+    for finding in heed(examine_quickly(specimen_of(scan)), options):
         if finding.verdict != FAULT:
             continue
         override = f"override with {finding.flag}, or go on" if finding.flag else "go on"

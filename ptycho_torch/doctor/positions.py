@@ -37,12 +37,13 @@ def check_overlap(specimen: Specimen) -> Finding:
     beam = beam_diameter(specimen.probe) if specimen.probe is not None else float(shape.min())
     overlap = 1 - step / beam
     evidence = {"span_y_px": float(span[0]), "span_x_px": float(span[1]), "step_px": step, "beam_px": beam, "overlap": overlap}
+    flag = "--pixel_size_m" if specimen.pixel_size_m is not None else ""  # positions in pixels do not depend on it
     if span.max() < LEAST_SPAN_PX:
         text = f"positions span {span.max():.2g} px in all: their unit, or the object pixel, is wrong"
-        return Finding("overlap", FAULT, text, evidence, "--pixel_size_m")
+        return Finding("overlap", FAULT, text, evidence, flag)
     if overlap < LEAST_OVERLAP:
         text = f"neighbours are {step:.3g} px apart and the beam is {beam:.3g} px wide, so nothing overlaps: is their unit right?"
-        return Finding("overlap", FAULT, text, evidence, "--pixel_size_m")
+        return Finding("overlap", FAULT, text, evidence, flag)
     kind = "the beam of" if specimen.probe is not None else "the window of"
     text = f"neighbours are {step:.3g} px apart, {kind} {beam:.3g} px overlaps by {100 * overlap:.0f} %"
     return Finding("overlap", GOOD if overlap > GOOD_OVERLAP else DOUBT, text, evidence)

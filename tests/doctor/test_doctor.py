@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from ptycho_torch import cli
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.errors import InputError
 from ptycho_torch.selection import open_scan
+from ptycho_torch.writers import write_scan
 
 
 @pytest.fixture
@@ -75,6 +77,17 @@ def test_a_flag_overrides_what_it_names(tmp_path, scan_file):
     with pytest.raises(InputError, match="--center 23,16"):
         open_scan(path, n_images=None, options=ReadingOptions())
     open_scan(path, n_images=None, options=ReadingOptions(center="23,16"))
+
+
+def test_a_stated_pixel_silences_the_contradiction(tmp_path, simulation, capsys):
+    write_scan(tmp_path / "pair", simulation.scan, format_name="ptychodus")
+    with h5py.File(tmp_path / "pair" / "product.h5", "a") as file:
+        file.attrs["detector_object_distance_m"] = 5.0
+    assert cli.main(["doctor", str(tmp_path / "pair")]) == 1
+    assert "0.2 times that of energy, distance and detector" in capsys.readouterr().out
+    pixel = str(simulation.scan.pixel_size_m[0])
+    assert cli.main(["doctor", str(tmp_path / "pair"), "--pixel_size_m", pixel]) == 0
+    assert "overridden with --pixel_size_m" in capsys.readouterr().out
 
 
 def test_a_wrong_scan_leaves_no_folder(spoiled, tmp_path, capsys):
