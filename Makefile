@@ -4,15 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 THREADS := OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: test demo lint clean
+BROWSER := chromium
 
-test: $(VENV)/installed lint
+.PHONY: test demo lint browser clean
+
+test: $(VENV)/installed lint browser
 	$(THREADS) $(BIN)/python -m pytest
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The tests that look at pages need a browser; where it cannot be installed they are skipped, with that reason.
+browser:
+	@command -v $(BROWSER) > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(BROWSER) > /dev/null; } \
+	  || echo "no $(BROWSER): the tests that open pages will be skipped"
 
 demo: $(VENV)/installed
 	$(BIN)/ptycho-torch demo --output_dir demo --overwrite

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["ptycho_torch.testing.plugin"]  # the entry point bears the same name, so an installed package loads it once
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other are slower than one; children inherit it
 
 MEASURED_SCAN = Path(__file__).parent.parent / "shared" / "data" / "siemens_star.npz"

@@ -1,6 +1,7 @@
 """Imports go one way: no module imports from a layer above its own."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "ptycho_torch"
 
 LAYERS = [
-    {"errors"},
+    {"errors", "testing"},
     {"config", "scan", "patterns"},
     {"physics", "run_dir", "command", "accelerator"},
     {"readers", "writers", "grouping", "metrics", "plots", "generators", "stitching"},
@@ -71,6 +72,14 @@ def test_no_two_parts_import_each_other():
 def test_only_the_trainer_side_knows_lightning(path):
     uses = any(name.split(".")[0] in ("lightning", "pytorch_lightning") for name in imported(path))
     assert not uses or part(path) in LIGHTNING
+
+
+def test_the_plugin_stands_apart():
+    """It serves other projects: pytest and the standard library are all that it needs."""
+    for path in (PACKAGE / "testing").glob("*.py"):
+        assert own_parts(path) <= {"testing"}
+        others = {name.split(".")[0] for name in imported(path)} - {"ptycho_torch", "pytest"}
+        assert others <= sys.stdlib_module_names, path
 
 
 def test_no_file_is_read_with_pickle():
