@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from beamline_files import write_cxi, write_ptychodus
 
-from conftest import write_cxi, write_ptychodus
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.errors import InputError
 from ptycho_torch.metrics import r_factor

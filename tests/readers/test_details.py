@@ -3,8 +3,8 @@
 import h5py
 import numpy as np
 import pytest
+from beamline_files import write_cxi, write_nexus, write_ptychi, write_ptychodus, write_ptyd, write_ptylab
 
-from conftest import JOULE_PER_EV, write_cxi, write_nexus, write_ptychi, write_ptychodus, write_ptyd, write_ptylab
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.errors import InputError
 from ptycho_torch.readers import read_scan
@@ -35,7 +35,7 @@ def test_cxi_energy_is_in_joules(tmp_path, measured, options):
     assert read_scan(path, options=options).instrument.energy_ev == pytest.approx(measured.energy_ev, rel=1e-6)
     change(path, "entry_1/instrument_1/source_1/energy", 8.0, units="keV")
     assert read_scan(path, options=options).instrument.energy_ev == pytest.approx(8000)
-    change(path, "entry_1/instrument_1/source_1/energy", 8000 * JOULE_PER_EV)
+    change(path, "entry_1/instrument_1/source_1/energy", 8000 * 1.602176634e-19)
     assert read_scan(path, options=options).instrument.energy_ev == pytest.approx(8000)
 
 

@@ -3,8 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-
-from conftest import (
+from beamline_files import (
     write_cxi,
     write_nexus,
     write_nsls2,
@@ -14,6 +13,7 @@ from conftest import (
     write_ptyd,
     write_ptylab,
 )
+
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.errors import InputError
 from ptycho_torch.readers import read_scan
