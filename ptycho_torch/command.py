@@ -2,13 +2,16 @@
 
 import contextlib
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ptycho_torch.config import Config, parse
-from ptycho_torch.errors import InputError, RunError
+from ptycho_torch.errors import InputError, RunError, Stopped
 
 FAILED, UNUSABLE_INPUT = 1, 2  # exit statuses
 
@@ -25,12 +28,13 @@ def run_command(config_type: type[Config], work: Callable[[Config], Any], argv: 
         prog: Name for the usage line.
 
     Returns:
-        0; 1 if the run failed or the machine did, 2 if the input cannot be used. Both come with
-        one sentence on stderr, and with ``--debug`` with the traceback.
+        0; 1 if the run failed or the machine did, 2 if the input cannot be used, 130 and 143 if it
+        was ended by Ctrl-C and SIGTERM. All of them come with one sentence on stderr, and the first
+        two with ``--debug`` with the traceback.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in words
-    with _console():
+    with _console(), _stoppable():
         try:
             config = parse(config_type, words, prog=prog)
             if getattr(config, "quiet", False):
@@ -40,7 +44,30 @@ def run_command(config_type: type[Config], work: Callable[[Config], Any], argv: 
             return _fail(error, UNUSABLE_INPUT, debug)
         except (RunError, OSError, MemoryError) as error:
             return _fail(error, FAILED, debug)
+        except Stopped as stopped:
+            print(f"error: ended by {stopped.name}; what was finished before is kept", file=sys.stderr)
+            return int(str(stopped.code))
     return 0
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise `Stopped` until the block ends, so that locks and half-written files go."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Raise `Stopped`; a second signal of the kind does not disturb what the first one set going."""
+    signal.signal(number, signal.SIG_IGN)
+    raise Stopped(number)
 
 
 def _fail(error: Exception, status: int, debug: bool) -> int:

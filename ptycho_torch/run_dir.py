@@ -14,11 +14,13 @@ from filelock import FileLock, Timeout
 
 from ptycho_torch.errors import InputError
 
+LEFTOVER = ".[0-9]*-*"  # temporary files; outside a write there is one only where a process was killed in the middle of it
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without error."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")  # as `LEFTOVER` finds it
     try:
         yield temporary
         with open(temporary, "rb") as written:
@@ -230,6 +232,7 @@ class RunDir:
                     f"{self.path} already holds a run ({found[0].name}); "
                     "choose another --output_dir, or --overwrite to replace it"
                 )
-            for path in found if overwrite else ():
+            leftovers = [*self.path.glob(LEFTOVER), *self.checkpoints.glob(LEFTOVER)]
+            for path in leftovers + (found if overwrite else []):
                 path.unlink()
             yield

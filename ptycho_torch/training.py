@@ -1,5 +1,6 @@
 """Training: scans in, a run folder with checkpoints and history out."""
 
+import io
 import logging
 import os
 import re
@@ -213,11 +214,13 @@ class WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints that appear whole or not at all, also when the process is killed while it writes."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
-        """Write beside the place, then move."""
+        """Write beside the place, then move. From memory, so that a full disk is an `OSError` and not one of torch's."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         with atomic_write(target) as temporary:
-            super().save_checkpoint(checkpoint, temporary, storage_options)
+            temporary.write_bytes(content.getbuffer())
 
 
 class History(Callback):
@@ -232,6 +235,11 @@ class History(Callback):
         self.run = run
         self.write = write
         self.rows: list[dict[str, float]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave a state to continue from, however early the run is ended."""
+        if not self.run.last_checkpoint.is_file():
+            trainer.save_checkpoint(self.run.last_checkpoint)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take down the epoch; end a run whose loss is no longer a number."""

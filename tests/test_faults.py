@@ -1,0 +1,149 @@
+"""What is left when a training is killed, stopped, or runs out of disk. Real processes, real signals."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from child import Moment, finish, train, wait_for
+
+from ptycho_torch.run_dir import LEFTOVER, RunDir
+
+EPOCHS = 4
+
+
+def arguments(scan_file, folder, *more):
+    words = ["--train_data_file", scan_file, "--output_dir", folder, "--max_epochs", EPOCHS, "--gridsize", 4]
+    words += ["--scheduler", "constant", "--accelerator", "cpu", "--quiet", *more]
+    return [str(word) for word in words]
+
+
+def weights(run):
+    return torch.load(run.last_checkpoint, weights_only=True)["state_dict"]
+
+
+def leftovers(run):
+    return [*run.path.glob(LEFTOVER), *run.checkpoints.glob(LEFTOVER)]
+
+
+def one_sentence(output: Path) -> str:
+    """The error that a command ended with, and nothing like a traceback before it."""
+    text = output.read_text()
+    assert "Traceback" not in text
+    assert text.splitlines()[-1].startswith("error: "), text
+    return text.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def straight(scan_file, tmp_path_factory) -> RunDir:
+    """A training that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("straight")
+    assert finish(train(arguments(scan_file, folder / "run"), folder / "said")) == 0
+    return RunDir(folder / "run")
+
+
+def assert_resumes_to(straight, scan_file, run, output):
+    """--resume auto ends with the same bits as the undisturbed run, and nothing is left behind."""
+    assert finish(train(arguments(scan_file, run.path, "--resume", "auto"), output)) == 0, output.read_text()
+    expected, found = weights(straight), weights(run)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert run.metrics_csv.read_text() == straight.metrics_csv.read_text()
+    assert leftovers(run) == []
+    assert sorted(path.name for path in run.files()) == sorted(path.name for path in straight.files())
+
+
+MOMENTS = {
+    "before the first checkpoint is whole": Moment("open", "-last.ckpt"),
+    "when the first epoch is in the table and in no checkpoint": Moment("os.rename", "metrics.csv"),
+    "when a checkpoint is written and not yet in its place": Moment("os.rename", "last.ckpt", 3),
+    "between the last and the best checkpoint": Moment("open", "-best.ckpt", 3),
+    "when a checkpoint is written in part": Moment("open", "-best.ckpt", 2),
+}
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_a_killed_training_resumes_to_the_same_bits(name, scan_file, straight, tmp_path):
+    run = RunDir(tmp_path / "run")
+    assert finish(train(arguments(scan_file, run.path), tmp_path / "said", MOMENTS[name])) == -signal.SIGKILL
+    for checkpoint in run.checkpoints.glob("[!.]*.ckpt"):
+        torch.load(checkpoint, weights_only=True)
+    assert_resumes_to(straight, scan_file, run, tmp_path / "said")
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_training_killed_within_an_epoch_resumes_to_the_same_bits(epochs, scan_file, straight, tmp_path):
+    run = RunDir(tmp_path / "run")
+    process = train(arguments(scan_file, run.path), tmp_path / "said")
+    wait_for(process, run.metrics_csv if epochs else run.last_checkpoint, epochs + 1 if epochs else 0)
+    os.kill(process.pid, signal.SIGKILL)
+    assert finish(process) == -signal.SIGKILL
+    assert_resumes_to(straight, scan_file, run, tmp_path / "said")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_stopped_training_leaves_a_checkpoint(number, status, epochs, scan_file, straight, tmp_path):
+    run = RunDir(tmp_path / "run")
+    process = train(arguments(scan_file, run.path), tmp_path / "said")
+    wait_for(process, run.metrics_csv if epochs else run.last_checkpoint, epochs + 1 if epochs else 0)
+    os.kill(process.pid, number)
+    assert finish(process) == status
+    assert f"ended by {signal.Signals(number).name}" in one_sentence(tmp_path / "said")
+    assert all(torch.isfinite(value).all() for value in weights(run).values())
+    assert leftovers(run) == []
+    assert_resumes_to(straight, scan_file, run, tmp_path / "said")
+
+
+def test_two_trainings_on_one_folder(scan_file, tmp_path):
+    run = RunDir(tmp_path / "run")
+    first = train(arguments(scan_file, run.path, "--max_epochs", 10_000), tmp_path / "first")
+    try:
+        wait_for(first, run.last_checkpoint)
+        for more in ((), ("--overwrite",), ("--resume", "auto")):
+            second = train(arguments(scan_file, run.path, *more), tmp_path / "second")
+            assert finish(second) == 2
+            assert "in use by another run" in one_sentence(tmp_path / "second")
+        assert first.is_alive()
+    finally:
+        first.kill()
+        first.join()
+
+
+def test_a_file_that_cannot_grow_ends_the_run_with_a_sentence(scan_file, tmp_path):
+    """A limit of the process's own, where a full disk needs a disk."""
+    run = RunDir(tmp_path / "run")
+    assert finish(train(arguments(scan_file, run.path), tmp_path / "said", largest_file=50_000)) == 1
+    assert "too large" in one_sentence(tmp_path / "said")
+    assert list(run.checkpoints.iterdir()) == []
+
+
+def test_a_full_disk_ends_the_run_with_a_sentence(scan_file, straight, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    made = mount and subprocess.run([mount, "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk], capture_output=True, check=False)
+    if not made or made.returncode != 0:
+        pytest.skip("a small disk needs the right to mount one")
+    try:
+        run = RunDir(disk / "run")
+        assert finish(train(arguments(scan_file, run.path, "--checkpoint_save_top_k", 4), tmp_path / "said")) == 1
+        assert "No space left" in one_sentence(tmp_path / "said")
+        torch.load(run.last_checkpoint, weights_only=True)
+        assert leftovers(run) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_folder_that_is_read_only(scan_file, tmp_path):
+    folder = Path("/proc/ptycho_torch") if os.geteuid() == 0 else tmp_path / "closed" / "run"  # root may write anywhere else
+    if os.geteuid() != 0:
+        folder.parent.mkdir(mode=0o555)
+    started = time.monotonic()
+    assert finish(train(arguments(scan_file, folder), tmp_path / "said")) == 2
+    assert f"cannot write to {folder}" in one_sentence(tmp_path / "said")
+    assert time.monotonic() - started < 60
