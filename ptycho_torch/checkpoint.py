@@ -1,6 +1,7 @@
 """Trained generators from checkpoint files, without executing anything that a file contains."""
 
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ DAMAGE = (  # what damaged bytes make torch raise
     TypeError,
     AttributeError,
     pickle.UnpicklingError,
+    struct.error,
     zipfile.BadZipFile,
 )
 PREFIX = "generator."
@@ -51,10 +53,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGE as error:
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable checkpoint ({reason}); is it complete, and written by this package?") from error
+        raise InputError(
+            f"{path}: not a readable checkpoint ({_reason(error)}); is it complete, and written by this package?"
+        ) from error
     settings = content.get("hyper_parameters") if isinstance(content, dict) else None
-    if not isinstance(settings, dict) or settings.get("generator") not in GENERATORS or "state_dict" not in content:
+    settings = settings if isinstance(settings, dict) else {}
+    known = settings.get("generator") in list(GENERATORS) and isinstance(settings.get("about"), dict)
+    if not known or "state_dict" not in content:
         raise InputError(f"{path}: a checkpoint of another program; expected one that ptycho_torch.train wrote")
     return content
 
@@ -75,6 +80,10 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
         weights = {key.removeprefix(PREFIX): value for key, value in content["state_dict"].items() if key.startswith(PREFIX)}
         generator.load_state_dict(weights)
     except DAMAGE as error:
-        reason = str(error).splitlines()[0][:160]
-        raise InputError(f"{path}: its weights do not fit the generator '{settings['generator']}' ({reason})") from error
+        raise InputError(f"{path}: its weights do not fit the generator '{settings['generator']}' ({_reason(error)})") from error
     return generator.eval(), settings["about"]
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error of torch, whose others are advice on its options."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

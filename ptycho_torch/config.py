@@ -338,7 +338,7 @@ def parse(config_type: type[Config], argv: Sequence[str], *, prog: str) -> Confi
     parser = build_parser(config_type, prog)
     try:
         values = parser.parse_args(current_names(argv)).as_dict()
-    except ArgumentError as error:
+    except (ArgumentError, UnicodeDecodeError) as error:  # the latter for a file that is no text
         raise InputError(f"{' '.join(str(error).split())}; see {prog} --help") from error
     values.pop("config")
     return config_type(**values)

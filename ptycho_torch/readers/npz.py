@@ -1,5 +1,6 @@
 """NPZ files of PtychoPINN, as Ptychodus exports them. Opened without pickle, always."""
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ DAMAGE = (  # what damaged bytes make NumPy and zipfile raise
     NotImplementedError,
     RuntimeError,
     SyntaxError,
+    TypeError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -80,7 +83,8 @@ def load_arrays(path: Path, wanted: set[str]) -> Arrays:
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays: Arrays = {key: archive[key] for key in archive.files if key in wanted}
+            # NumPy gives the bytes of a member that is no array
+            arrays: Arrays = {key: np.asarray(archive[key]) for key in archive.files if key in wanted}
             return arrays | {key: None for key in archive.files if key == "_metadata"}
     except DAMAGE as error:
         raise InputError(f"{path}: not a readable NPZ file ({error}); is it complete?") from error
