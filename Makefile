@@ -9,7 +9,7 @@ BROWSER := chromium
 .PHONY: test demo lint browser clean
 
 test: $(VENV)/installed lint browser
-	$(THREADS) $(BIN)/python -m pytest
+	$(THREADS) $(BIN)/python -m pytest --numprocesses 2
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from ptycho_torch.config import InferenceConfig, to_yaml
 from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.generators import Generator
 from ptycho_torch.grouping import Neighbourhood, divide, join_groups, make_group
-from ptycho_torch.metrics import r_factor
+from ptycho_torch.metrics import noise_r_factor, r_factor
 from ptycho_torch.physics import locate, place_patches
 from ptycho_torch.plots import save_amplitude, save_phase, save_residuals
 from ptycho_torch.polishing import polish
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 FLAT = 0.005  # relative variation of the object; weakly scattering cells still vary by several per cent
 FREE_SHARE = 0.04  # of the patterns, kept out of the refinement to judge it by
+PROBE_IN_DOUBT = 3.0  # times the R-factor of counting noise; a network with the right probe stays below
+SMALL_R = 0.02  # a misfit that no wrong probe would leave
 HALO = 1.5  # patterns seen with a region, as a multiple of those in it; they complete the view at its border
 
 
@@ -59,7 +61,7 @@ def infer(config: InferenceConfig) -> RunDir:
         write_formats(run, result, config.format)
         save_amplitude(run.amplitude, result)
         save_phase(run.phase, result)
-        found = figures(result, scan, duration_s, device) | said
+        found = figures(result, scan, duration_s, device, refined=said.get("refinement")) | said
         if config.metrics:
             assessment = assess(result, scan, lambda half: reconstruct_half(generator, half, config), seed=config.seed)
             save_residuals(run.residuals, scan.positions_px, assessment.residuals, assessment.halves)
@@ -214,19 +216,25 @@ def check_not_flat(result: Reconstruction) -> None:
         )
 
 
-def figures(result: Reconstruction, scan: Scan, duration_s: float, device: torch.device) -> dict[str, Any]:
-    """What `metrics.json` says; also warns where the image explains the patterns no better than an empty one."""
+def figures(
+    result: Reconstruction, scan: Scan, duration_s: float, device: torch.device, *, refined: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What `metrics.json` says; also warns where the image does not explain the patterns, with what may help."""
     empty = Reconstruction(**{**vars(result), "object": np.ones_like(result.object)})
     r_image, r_empty = r_factor(result, scan), r_factor(empty, scan)
     if r_image >= r_empty:
         text = "the image explains the patterns no better than an empty one (R %.3g and %.3g); train longer"
         logger.warning(text, r_image, r_empty)
-    logger.info("R-factor %.4f (%.4f for an empty object)", r_image, r_empty)
+    r_noise = noise_r_factor(scan)
+    logger.info("R-factor %.4f (%.4f for an empty object, about %.4f for counting noise alone)", r_image, r_empty, r_noise)
+    if refined is None and r_image > PROBE_IN_DOUBT * r_noise and r_image > SMALL_R:
+        logger.warning("the probe of the file may be wrong: --refine auto --refine_probe finds a better one with the picture")
     return {
         "patterns": len(scan),
         "photons_per_pattern": scan.photons,
         "r_factor": r_image,
         "r_factor_empty": r_empty,
+        "r_factor_noise": r_noise,
         "variation": variation(result),
         "duration_s": duration_s,
         "patterns_per_s": len(scan) / duration_s,

@@ -49,6 +49,22 @@ def r_factor(result: Reconstruction, scan: Scan) -> float:
     return misfit / total
 
 
+def noise_r_factor(scan: Scan) -> float:
+    """The R-factor that a perfect model would leave, from counting noise alone, within some ten per cent.
+
+    The mean of ``(sqrt(I) - sqrt(n))^2`` is 1/4 where photons are many and 2 I where they are
+    few; I is estimated by the mean pattern.
+
+    Args:
+        scan: Patterns and mask.
+    """
+    total = np.zeros(scan.pattern_shape)
+    for start in range(0, len(scan), CHUNK):
+        total += np.sum(scan.counts[start : start + CHUNK], axis=0, dtype=np.float64)
+    mean = total[scan.mask] / len(scan)
+    return float(np.minimum(2 * mean, 0.25).sum() / mean.sum())
+
+
 @dataclass(frozen=True)
 class Residuals:
     """How well each pattern of a scan is explained.

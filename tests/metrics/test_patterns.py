@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from ptycho_torch.metrics import pattern_residuals, r_factor
+from ptycho_torch.metrics import noise_r_factor, pattern_residuals, r_factor
 from ptycho_torch.simulate import simulate_scan
 
 
@@ -127,3 +127,11 @@ def test_a_position_beyond_the_object_is_refused(simulation):
     outside = replace(simulation.scan, positions_px=simulation.scan.positions_px + 100)
     with pytest.raises(ValueError, match="beyond the canvas"):
         r_factor(simulation.truth, outside)
+
+
+@pytest.mark.parametrize("photons", [1e3, 1e4, 1e6])
+def test_noise_r_factor_is_about_what_the_truth_leaves(photons):
+    made = simulate_scan(photons=photons, n_side=5, pattern_size=64, seed=7)
+    assert noise_r_factor(made.scan) == pytest.approx(
+        r_factor(made.truth, made.scan), rel=0.2
+    )  # the estimate's own claim is 10 %
