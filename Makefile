@@ -6,10 +6,17 @@ THREADS := OMP_WAIT_POLICY=PASSIVE
 
 BROWSER := chromium
 
-.PHONY: test demo lint browser clean
+.PHONY: test mutants evidence demo lint browser clean
 
 test: $(VENV)/installed lint browser
 	$(THREADS) $(BIN)/python -m pytest --numprocesses 2
+
+mutants: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(THREADS) $(BIN)/python tests/mutants.py
+
+PHASE ?= phase_c_modernization
+evidence: $(VENV)/installed
+	$(THREADS) $(BIN)/python tests/evidence.py $(PHASE)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

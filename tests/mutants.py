@@ -1,0 +1,185 @@
+"""Apply small, plausible bugs to a copy of the package, one at a time, and see that the tests notice: `make mutants`.
+
+Writes the table of `docs/testing.md`. Ends with status 1 if a bug is not noticed.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch
+import matplotlib.pyplot
+import pytest
+import scipy.ndimage
+import skimage.metrics
+import skimage.registration
+import torch  # imported here once; the children that test a mutant are forked
+
+ROOT = Path(__file__).parent.parent
+TABLE = ROOT / "docs" / "testing.md"
+BEGIN, END = "<!-- mutants -->\n", "<!-- end of mutants -->\n"
+LIMIT_S = 200  # a bug that makes a test hang is noticed, too
+IMPORTED = (lightning.pytorch, matplotlib.pyplot, scipy.ndimage, skimage.metrics, skimage.registration, torch)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug.
+
+    Attributes:
+        what: In words.
+        module: File in the package.
+        right: Text that occurs in it once.
+        wrong: What stands there instead.
+        tests: Arguments of pytest.
+    """
+
+    what: str
+    module: str
+    right: str
+    wrong: str
+    tests: str
+
+
+PHYSICS, STITCHING, MIRRORS = "tests/test_physics.py", "tests/test_stitching.py", "tests/test_augmentation.py"
+TRUTH = "tests/test_wrong_image.py::test_the_image_is_the_known_object"
+NPZ = "tests/readers/test_npz.py"
+
+MUTANTS = [
+    Mutant(
+        "fftshift left out",
+        "physics/forward.py",
+        "return torch.fft.fftshift(intensity, dim=(-2, -1))",
+        "return intensity",
+        PHYSICS,
+    ),
+    Mutant("conj missing", "physics/gradient.py", "(probe.conj() * far_field_adjoint", "(probe * far_field_adjoint", PHYSICS),
+    Mutant("sign of the residual", "physics/gradient.py", "(counts - intensity).mul_", "(intensity - counts).mul_", PHYSICS),
+    Mutant("sign of the sub-pixel part", "physics/patches.py", "corners_px - whole", "whole - corners_px", PHYSICS),
+    Mutant(
+        "sign of one ramp", "physics/probe.py", "-2j * torch.pi * shift_px[..., 0", "2j * torch.pi * shift_px[..., 0", PHYSICS
+    ),
+    Mutant(
+        "transform not unitary", "physics/propagate.py", 'fft2(waves, norm="ortho")\n\n\ndef', "fft2(waves)\n\n\ndef", PHYSICS
+    ),
+    Mutant("x and y exchanged in one place", "physics/patches.py", "y = corners[..., 0,", "y = corners[..., 1,", PHYSICS),
+    Mutant("mask inverted in the loss", "physics/likelihood.py", "weight = mask[", "weight = (~mask)[", PHYSICS),
+    Mutant("sign in the likelihood", "physics/likelihood.py", "intensity - counts + (", "counts - intensity + (", PHYSICS),
+    Mutant(
+        "stitching off by one",
+        "stitching.py",
+        "in origin_yx - self.corner_yx)",
+        "in origin_yx - self.corner_yx + 1)",
+        STITCHING,
+    ),
+    Mutant("sign of the phase between canvases", "stitching.py", "torch.ones(()), -turn)", "torch.ones(()), turn)", STITCHING),
+    Mutant(
+        "weight applied twice", "stitching.py", "+= canvas * weight * torch", "+= canvas * weight * weight * torch", STITCHING
+    ),
+    Mutant("mirrored frequencies off by one", "augmentation.py", ".roll(1 - size % 2, dims=axis)", "", MIRRORS),
+    Mutant("positions not transposed", "augmentation.py", "probe.mT, corners.flip(-1)", "probe.mT, corners", MIRRORS),
+    Mutant("x and y exchanged in the reader", "readers/npz.py", '("ycoords", "xcoords")', '("xcoords", "ycoords")', NPZ),
+    Mutant(
+        "corner on the wrong side",
+        "scan.py",
+        "self.positions_px - np.asarray(self.pattern_shape) / 2",
+        "self.positions_px + np.asarray(self.pattern_shape) / 2",
+        TRUTH,
+    ),
+    Mutant("points farthest from the middle", "grouping.py", "[:k])", "[-k:])", "tests/test_grouping.py"),
+    Mutant(
+        "seed ignored in the steps",
+        "module.py",
+        "torch.Generator().manual_seed(self.seed * STEPS_OF_A_SEED + self.global_step)",
+        "torch.Generator(); generator.seed()",
+        "tests/test_training.py -k same_bits_and_another",
+    ),
+    Mutant(
+        "history lost by resuming",
+        "training.py",
+        'self.rows = list(state_dict["rows"])',
+        "self.rows = []",
+        "tests/test_training.py -k resumed_run",
+    ),
+    Mutant("flat image delivered", "reconstruction.py", "FLAT = 0.005", "FLAT = 0.0", "tests/test_training.py -k flat"),
+    Mutant(
+        "pickle allowed",
+        "readers/npz.py",
+        "np.load(path, allow_pickle=False) as archive:\n            #",
+        "np.load(path, allow_pickle=bool(1)) as archive:\n            #",
+        "tests/test_damaged_files.py -k executed",
+    ),
+]
+
+
+def main() -> int:
+    """Judge every mutant, after the tests have passed without one."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("ptycho_torch", "tests"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("conftest.py", "pyproject.toml"):
+            shutil.copy(ROOT / name, copy / name)
+        for tests in sorted({mutant.tests for mutant in MUTANTS}):
+            if test(copy, tests) != 0:
+                print(f"{tests} fails without a mutant")
+                return 1
+        for mutant in MUTANTS:
+            started = time.monotonic()
+            killed = judge(copy, mutant)
+            print(f"{'killed' if killed else 'SURVIVED':9} {time.monotonic() - started:5.1f} s  {mutant.what}", flush=True)
+            rows.append((mutant, killed))
+    write_table(rows)
+    return 0 if all(killed for _, killed in rows) else 1
+
+
+def judge(copy: Path, mutant: Mutant) -> bool:
+    """Whether the tests of a mutant fail."""
+    path = copy / "ptycho_torch" / mutant.module
+    sound = path.read_text()
+    if sound.count(mutant.right) != 1:
+        raise SystemExit(f"{mutant.what}: {mutant.right!r} occurs {sound.count(mutant.right)} times in {mutant.module}")
+    path.write_text(sound.replace(mutant.right, mutant.wrong))
+    try:
+        status = test(copy, mutant.tests)
+    finally:
+        path.write_text(sound)
+    if status not in (0, 1, 128 + signal.SIGALRM):
+        raise SystemExit(f"{mutant.what}: pytest ended with {status}, which judges nothing")
+    return status != 0
+
+
+def test(copy: Path, tests: str) -> int:
+    """Exit status of pytest in a child, on the copy."""
+    child = os.fork()
+    if child == 0:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        signal.alarm(LIMIT_S)
+        os.chdir(copy)
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, str(copy))
+        os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests.split()]))
+    _, status = os.waitpid(child, 0)
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def write_table(rows: list[tuple[Mutant, bool]]) -> None:
+    """Put the result between the marks in the document."""
+    lines = ["| bug | in | noticed by |", "| --- | --- | --- |"]
+    lines += [
+        f"| {mutant.what} | `{mutant.module}` | {f'`{mutant.tests}`' if killed else 'nothing'} |" for mutant, killed in rows
+    ]
+    before, _, rest = TABLE.read_text().partition(BEGIN)
+    TABLE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n\n{END}{rest.partition(END)[2]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
