@@ -38,5 +38,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(THREADS) $(BIN)/python benchmarks/speed.py
+	$(THREADS) $(BIN)/python benchmarks/quality.py --output_dir build/bench
+
 clean:
 	rm -rf $(VENV) build *.egg-info demo
