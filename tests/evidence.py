@@ -44,8 +44,9 @@ def main(phase: str, root: Path = ROOT, selector: str = SELECTOR) -> int:
 def keep(archive: Path, target: Path) -> None:
     """Copy the summary, the manifest and the log of the training child of the one run in an archive."""
     for run in (read_manifest(archive)["runs"] if archive.is_dir() else [])[:1]:
-        for name in ("summary.md", "manifest.json"):
-            shutil.copy(archive / run / name, target)
+        shutil.copy(archive / run / "manifest.json", target)
+        summary = (archive / run / "summary.md").read_text()
+        (target / "summary.md").write_text(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", summary))  # the files stay behind
         for log in sorted((archive / run / "artifacts").rglob("train_debug.log"))[:1]:
             shutil.copy(log, target)
 
