@@ -11,6 +11,7 @@ from ptycho_torch.config import (
     DemoConfig,
     DoctorConfig,
     InferenceConfig,
+    ReportConfig,
     SimulationConfig,
     TrainingConfig,
 )
@@ -24,6 +25,7 @@ COMMANDS = {
     "ptycho-torch compare RESULT REFERENCE": CompareConfig,
     "ptycho-torch doctor FILE": DoctorConfig,
     "ptycho-torch convert FILE OUTPUT": ConversionConfig,
+    "ptycho-torch report FOLDER": ReportConfig,
     "ptycho-torch demo": DemoConfig,
 }
 

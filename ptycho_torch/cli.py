@@ -1,11 +1,11 @@
-"""`ptycho-torch simulate | train | infer | doctor | compare | convert | demo`: the commands under one name."""
+"""`ptycho-torch simulate | train | infer | doctor | compare | convert | report | demo`: the commands under one name."""
 
 import sys
 from collections.abc import Callable, Sequence
 
 from ptycho_torch import __version__, inference, train
 from ptycho_torch.command import UNUSABLE_INPUT, run_command
-from ptycho_torch.config import CompareConfig, ConversionConfig, DemoConfig, DoctorConfig, SimulationConfig
+from ptycho_torch.config import CompareConfig, ConversionConfig, DemoConfig, DoctorConfig, ReportConfig, SimulationConfig
 from ptycho_torch.run_dir import RunDir
 
 
@@ -42,6 +42,13 @@ def doctor(config: DoctorConfig) -> None:
     diagnose(config)
 
 
+def report(config: ReportConfig) -> None:
+    """Make the page of a run again, and say where it is."""
+    from ptycho_torch.report import report as work
+
+    print(work(config))
+
+
 def demo(config: DemoConfig) -> RunDir:
     """Simulate, train, reconstruct, and compare with the known object."""
     from ptycho_torch.demo import demonstrate
@@ -67,6 +74,10 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "convert": (
         lambda argv: run_command(ConversionConfig, convert, argv, prog="ptycho-torch convert"),
         "write a scan in another format",
+    ),
+    "report": (
+        lambda argv: run_command(ReportConfig, report, argv, prog="ptycho-torch report"),
+        "make the page of a reconstruction, or of an archive of tests, again",
     ),
     "demo": (
         lambda argv: run_command(DemoConfig, demo, argv, prog="ptycho-torch demo"),

@@ -221,6 +221,17 @@ class CompareConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Make the page of a reconstruction, or of an archive of tests, again."""
+
+    folder: Path = option("folder of an inference run, or of pytest --archive", positional=True)
+    debug: bool = option("show the traceback of an error", default=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoConfig:
     """Simulate two scans, train on one, reconstruct the other, and compare with the known object."""
 

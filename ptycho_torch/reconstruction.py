@@ -23,6 +23,7 @@ from ptycho_torch.physics import locate, place_patches
 from ptycho_torch.plots import save_amplitude, save_phase, save_residuals
 from ptycho_torch.polishing import polish
 from ptycho_torch.refinement import draw_free
+from ptycho_torch.report import write_report
 from ptycho_torch.run_dir import RunDir, provenance, write_json, write_text
 from ptycho_torch.scan import Group, Reconstruction, Scan
 from ptycho_torch.selection import members_of_a_group, open_scan
@@ -67,6 +68,7 @@ def infer(config: InferenceConfig) -> RunDir:
             save_residuals(run.residuals, scan.positions_px, assessment.residuals, assessment.halves)
             found |= plain(assessment, scan)
         write_json(run.metrics, found | {"trained": about})
+        write_report(run)
         logger.info("%d patterns in %.2f s: %s", len(scan), duration_s, run.reconstruction)
     return run
 

@@ -133,6 +133,11 @@ class RunDir:
         return self.path / "comparison.png"
 
     @property
+    def report(self) -> Path:
+        """All of a reconstruction on one page, HTML."""
+        return self.path / "report.html"
+
+    @property
     def scan(self) -> Path:
         """Simulated scan, NPZ."""
         return self.path / "scan.npz"
@@ -188,6 +193,7 @@ class RunDir:
             self.amplitude,
             self.phase,
             self.metrics,
+            self.report,
             self.residuals,
             self.comparison,
             self.comparison_picture,

@@ -13,7 +13,7 @@ LAYERS = [
     {"config", "scan", "patterns"},
     {"physics", "run_dir", "command", "accelerator"},
     {"readers", "writers", "grouping", "metrics", "plots", "generators", "stitching"},
-    {"simulate", "data", "augmentation", "module", "selection", "checkpoint", "comparison", "assessment", "doctor"},
+    {"simulate", "data", "augmentation", "module", "selection", "checkpoint", "comparison", "assessment", "doctor", "report"},
     {"refinement"},
     {"polishing"},
     {"training", "reconstruction", "conversion"},
