@@ -6,7 +6,7 @@ THREADS := OMP_WAIT_POLICY=PASSIVE
 
 BROWSER := chromium
 
-.PHONY: test mutants evidence demo lint browser clean
+.PHONY: test bench mutants evidence demo lint browser clean
 
 test: $(VENV)/installed lint browser
 	$(THREADS) $(BIN)/python -m pytest --numprocesses 2

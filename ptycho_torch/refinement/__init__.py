@@ -55,7 +55,7 @@ def refine(
     probe_modes: int | None = None,
     update_probe: bool = False,
     update_positions: bool = False,
-    smoothness: float = 40.0,
+    smoothness: float = 60.0,
     free_fraction: float = 0.04,
     free_index: Tensor | None = None,
     seed: int = 0,
@@ -93,7 +93,8 @@ def refine(
         probe_modes: Modes to end with, at least those of ``probe``; more need ``update_probe``.
         update_probe: Refine the probe.
         update_positions: Refine positions after everything else; kept only if R-free falls.
-        smoothness: Strength of the prior, photons per object pixel; 0 switches it off.
+        smoothness: Strength of the prior, photons per object pixel; less where a scan of little
+            light would be smoothed too much, see `descent.SMOOTHED_LIGHT`. 0 switches it off.
         free_fraction: Share of the patterns to keep out, within (0, 0.5].
         free_index: Scan points to keep out instead, of which ``obj`` knows nothing, int64.
         seed: Chooses the patterns to keep out and the order of the others. Equal seeds give equal bits.

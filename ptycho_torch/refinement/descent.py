@@ -18,6 +18,8 @@ STEP_FALL = 0.4  # factor of the step when the unseen patterns stop improving
 STEP_FALLS = 3
 PATIENCE = 2  # passes in a row that must not pay before the step falls
 WORST_DISPERSION = 8.0  # a start far from the data must not smooth the object away
+SMOOTHED_LIGHT = 4.0  # upper bound of the prior, in roots of the photons on a pixel; 121 and 1024 positions want 27 and 60
+LIT = 0.1  # of the brightest light, above which a pixel counts for that
 BEARABLE_RISE = 0.02  # of the free score over its best, before the best state is taken up again
 SMALLEST_FREE_SET = 4
 
@@ -131,7 +133,8 @@ class Descent:
         """One pass over the working patterns."""
         patterns = self.patterns
         illumination = illumination_of(patterns, state.probe, self.work, state.obj)
-        prior = self.smoothness * self.dispersion
+        light = illumination[illumination > LIT * illumination.max()].mean().item()
+        prior = min(self.smoothness, SMOOTHED_LIGHT * math.sqrt(light)) * self.dispersion
         for index in sparse_batches(patterns, self.work, len(state.probe), self.generator):
             step_on_batch(patterns, state, index, illumination, len(self.work) / len(index), step, prior, self.update_probe)
         if self.update_probe and len(state.probe) > 1:
