@@ -109,9 +109,9 @@ def log_to(path: Path) -> Iterator[None]:
     package_logger.addHandler(handler)
     try:
         yield
-    except Exception as error:
-        package_logger.debug("the run ended with: %s", error, exc_info=True)
-        raise
     finally:
+        error = sys.exc_info()[1]
+        if error is not None:
+            package_logger.debug("the run ended with: %s", error, exc_info=True)
         package_logger.removeHandler(handler)
         handler.close()
