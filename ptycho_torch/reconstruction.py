@@ -44,7 +44,7 @@ def infer(config: InferenceConfig) -> RunDir:
     device = choose_device(config.accelerator)
     checkpoint = find_checkpoint(config.model_path)
     generator, about = load_generator(checkpoint)
-    scan = open_scan(config.test_data, n_images=config.n_images, options=config)
+    scan = open_scan(config.test_data, n_images=config.n_images, options=config, seed=config.seed, show=not config.quiet)
     check_known(scan, config.format)
     core, size = tile_sizes(generator, scan, config.gridsize)
     run = RunDir(config.output_dir)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # for the annotations of Group alone: a Scan is read and chec
 
 
 PHOTON_ENERGY_WAVELENGTH = 1.23984198e-6  # eV m; Planck's constant times the speed of light
+SCATTERED = 0.02  # of the aperture's brightness, in a mean pattern
+BRIGHT_PERCENTILE = 99.5  # a few hot pixels do not set the scale
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Scan:
         instrument: What is known of the experiment.
         source: Where it came from, for messages.
         decisions: What the reader concluded about the file, one sentence each.
+        probe_known: False for a file without a probe; it is then the aperture's focus, see `focused_probe`.
 
     Raises:
         InputError: If the shapes contradict each other.
@@ -77,6 +80,7 @@ class Scan:
     instrument: Instrument = Instrument()
     source: str = "scan"
     decisions: tuple[str, ...] = ()
+    probe_known: bool = True
 
     def __post_init__(self) -> None:
         if len(self.counts.shape) != 3 or self.counts.shape[0] == 0:
@@ -121,6 +125,24 @@ class Scan:
             positions_px=self.positions_px[chosen],
             scan_index=self.scan_index[chosen],
         )
+
+
+def focused_probe(mean_pattern: NDArray[np.floating]) -> NDArray[np.complex64]:
+    """The focus of the aperture that a mean pattern shows, of its photons: a probe when nothing else is known.
+
+    What the sample scatters beyond the aperture is faint in the mean of many patterns, and left out.
+
+    Args:
+        mean_pattern: Photons, (H, W), zero frequency at ``[H // 2, W // 2]``.
+
+    Returns:
+        Complex, (1, H, W), in sqrt(photons).
+    """
+    photons = float(mean_pattern.sum(dtype=np.float64))
+    brightest = np.percentile(mean_pattern, BRIGHT_PERCENTILE)
+    aperture = np.sqrt(np.clip(mean_pattern - SCATTERED * brightest, 0, None))
+    probe = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(aperture), norm="ortho"))
+    return (probe * np.sqrt(photons / np.sum(np.abs(probe) ** 2))).astype(np.complex64)[None]
 
 
 class Group(NamedTuple):

@@ -7,19 +7,22 @@ from ptycho_torch.config import ReadingOptions
 from ptycho_torch.doctor.examination import refuse_faults
 from ptycho_torch.errors import InputError
 from ptycho_torch.grouping import nearest_to_middle
+from ptycho_torch.illumination import illuminate
 from ptycho_torch.readers import read_scan
 from ptycho_torch.scan import Scan
 
 logger = logging.getLogger(__name__)
 
 
-def open_scan(path: Path, *, n_images: int | None, options: ReadingOptions) -> Scan:
-    """The scan in a file, with the ``n_images`` positions nearest to its middle.
+def open_scan(path: Path, *, n_images: int | None, options: ReadingOptions, seed: int = 0, show: bool = False) -> Scan:
+    """The scan in a file, with the ``n_images`` positions nearest to its middle, and with a probe even if the file has none.
 
     Args:
         path: Of the file.
         n_images: How many positions, all by default and where there are fewer.
         options: How it is read.
+        seed: Of the search for a probe.
+        show: Whether to draw a progress bar of that search.
 
     Raises:
         InputError: See `read_scan`; and if it is certainly not what it says.
@@ -28,6 +31,8 @@ def open_scan(path: Path, *, n_images: int | None, options: ReadingOptions) -> S
     for decision in scan.decisions:
         logger.info("%s: %s", path.name, decision)
     refuse_faults(scan, options)
+    if not scan.probe_known:
+        scan = illuminate(scan, seed=seed, show=show)
     if n_images is None or n_images >= len(scan):
         if n_images is not None and n_images > len(scan):
             logger.info("%s: has %d patterns; all of them are used", path.name, len(scan))

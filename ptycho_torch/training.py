@@ -40,9 +40,11 @@ GRADIENT_NORM = 1.0  # larger gradients are shortened; a rare group must not und
 def fit(config: TrainingConfig) -> RunDir:
     """Train a generator on scans; see `ptycho_torch.train.train`."""
     check_options(config)
-    train = [open_scan(path, n_images=config.n_images, options=config) for path in config.train_data_file]
     judge = [config.test_data_file] if config.test_data_file else []
-    validation = [open_scan(path, n_images=config.n_images, options=config) for path in judge]
+    train, validation = (
+        [open_scan(path, n_images=config.n_images, options=config, seed=config.seed, show=not config.quiet) for path in paths]
+        for paths in (config.train_data_file, judge)
+    )
     generator = GENERATORS[config.generator]
     members = members_of_a_group(train + validation, config.gridsize, generator.gridsize, any_size=generator.any_size)
     check_shapes(train + validation)

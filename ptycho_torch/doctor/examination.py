@@ -55,7 +55,7 @@ def specimen_of(scan: Scan) -> Specimen:
         mask=scan.mask,
         positions_px=scan.positions_px,
         scan_index=scan.scan_index,
-        probe=scan.probe,
+        probe=scan.probe if scan.probe_known else None,
         pixel_size_m=scan.pixel_size_m,
         stated_pixel_m=scan.pixel_size_m,
         instrument=scan.instrument,

@@ -23,8 +23,9 @@ from ptycho_torch.readers.conversion import (
 )
 from ptycho_torch.readers.nearfield import refuse_near_field
 from ptycho_torch.readers.recording import Recording
-from ptycho_torch.scan import Instrument, Scan
+from ptycho_torch.scan import Instrument, Scan, focused_probe
 
+AVERAGED = 1024  # patterns, which show the aperture as well as all do
 SIGNS = {"none": (1, 1), "y": (-1, 1), "x": (1, -1), "both": (-1, -1)}  # (y, x) for --negate_positions
 
 
@@ -104,21 +105,23 @@ def measure(recording: Recording, options: ReadingOptions) -> Measurement:
 
 
 def assemble(recording: Recording, options: ReadingOptions) -> Scan:
-    """The scan of a recording.
+    """The scan of a recording; without a probe in the file, with one in focus that is marked as not known.
 
     Raises:
-        InputError: If the parts contradict each other, or there is no illumination.
+        InputError: If the parts contradict each other.
     """
-    if recording.probe is None:
-        found = f"key '{recording.probe_key}' is missing" if recording.probe_key else "this format has no probe"
-        raise InputError(
-            f"{recording.source}: {found}, and a reconstruction needs one; give it with --probe FILE: "
-            "an NPY file, an NPZ with probeGuess or probe, or an HDF5 file with a probe"
-        )
     measured = measure(recording, options)
     photons = float(measured.totals.mean())
-    probe, scale, notes = scale_probe(recording, measured, photons)
-    said = f"{recording.probe_key} was multiplied by {scale:.6g}, so that it carries the {photons:.6g} photons of a mean pattern"
+    notes: list[str] = []
+    if recording.probe is None:
+        probe = focused_probe(mean_pattern(measured))
+        found = f"key '{recording.probe_key}' is missing" if recording.probe_key else "this format has no probe"
+        said = f"{found}; give one with --probe FILE if there is one"
+    else:
+        probe, scale, notes = scale_probe(recording, measured, photons)
+        said = (
+            f"{recording.probe_key} was multiplied by {scale:.6g}, so that it carries the {photons:.6g} photons of a mean pattern"
+        )
     return Scan(
         counts=measured.counts,
         positions_px=measured.positions_px,
@@ -129,7 +132,17 @@ def assemble(recording: Recording, options: ReadingOptions) -> Scan:
         instrument=measured.instrument,
         source=recording.source,
         decisions=(*measured.notes, *notes, said),
+        probe_known=recording.probe is not None,
     )
+
+
+def mean_pattern(measured: Measurement) -> NDArray[np.float64]:
+    """Mean of some patterns from all over the scan, on good pixels, with the photons of all, (H, W)."""
+    n = len(measured.totals)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, AVERAGED)).round().astype(int))
+    mean = np.asarray(measured.counts[chosen], dtype=np.float64).mean(axis=0) * measured.mask
+    total: float = mean.sum()
+    return mean * (measured.totals.mean() / total)
 
 
 def _check_shapes(where: str, recording: Recording) -> int:

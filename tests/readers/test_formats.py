@@ -74,12 +74,14 @@ def test_patterns_stay_in_the_file(written, probe_file):
     assert np.array_equal(scan.subset(range(10, 20)).counts[2:4], scan.counts[12:14])
 
 
-def test_a_missing_probe_names_the_flag(written):
+def test_without_a_probe_the_scan_says_so_and_names_the_flag(written):
     name, path = written
     if name in WITH_PROBE:
         pytest.skip("this format has a probe")
-    with pytest.raises(InputError, match="--probe"):
-        read_scan(path)
+    scan = read_scan(path)
+    assert not scan.probe_known
+    assert any("--probe FILE" in text for text in scan.decisions)
+    assert scan.photons == pytest.approx(scan.counts[:].sum() / len(scan), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["cxi", "nexus", "ptyd", "ptylab", "nsls2", "ptychi", "ptychodus"])

@@ -168,7 +168,6 @@ def with_value(array, value):
 BAD = {
     "missing diff3d": (lambda a: {"leave_out": ["diff3d"]}, "key 'diff3d' is missing; found"),
     "missing xcoords": (lambda a: {"leave_out": ["xcoords"]}, "key 'xcoords' is missing"),
-    "missing probe": (lambda a: {"leave_out": ["probeGuess"]}, "key 'probeGuess' is missing"),
     "lengths": (lambda a: {"xcoords": a["xcoords"][:7]}, "xcoords has 7 values but ycoords has 12"),
     "fewer patterns": (lambda a: {"diff3d": a["diff3d"][:9]}, "diff3d has 9 patterns but there are 12 positions"),
     "axes": (lambda a: {"diff3d": np.moveaxis(a["diff3d"], 0, -1)}, "wrong order; expected .12, N, N.: store numpy.moveaxis"),
