@@ -47,21 +47,19 @@ def measure(run: Path, made: Simulation) -> dict[str, tuple[float, ...]]:
     def network(without: np.ndarray) -> Reconstruction:
         return reconstruct_scan(generator, scan, core=core, size=size, batch_size=1, without=without)
 
-    def refined(start: Reconstruction, judges: np.ndarray) -> tuple[Reconstruction, bool]:
+    def refined(start: Reconstruction, judges: np.ndarray) -> Reconstruction:
         options = {"refine_probe": False, "refine_positions": False, "probe_modes": None, "seed": 0, "show": False}
         result, said = polish(start, scan, passes="auto", free=judges, **options)
-        return result, said["improved"]
+        return network(np.empty(0, dtype=np.int64)) if said["outcome"] == "start" else result
 
     rows = {}
     started = time.process_time()
     alone = network(np.empty(0, dtype=np.int64))
     rows["network"] = figures(alone, made, started)
     started = time.process_time()
-    result, improved = refined(network(free), free)
-    rows["network, refined"] = figures(result if improved else alone, made, started)
+    rows["network, refined"] = figures(refined(network(free), free), made, started)
     started = time.process_time()
-    result, _ = refined(replace(alone, object=np.ones_like(alone.object)), free)
-    rows["empty, refined"] = figures(result, made, started)
+    rows["empty, refined"] = figures(refined(replace(alone, object=np.ones_like(alone.object)), free), made, started)
     return rows
 
 

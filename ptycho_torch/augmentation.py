@@ -1,4 +1,6 @@
-"""What makes many groups of one: the symmetries of diffraction, and patterns that are kept back to judge."""
+"""What makes many groups of one: the symmetries of diffraction, and the independence of photons."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -40,20 +42,31 @@ def flip_frequencies(image: Tensor, axis: int) -> Tensor:
 def random_symmetry(group: Group, generator: torch.Generator) -> int:
     """One of the eight symmetries of a square, or of the four of a rectangle."""
     height, width = group.counts.shape[-2:]
-    return int(torch.randint(8 if height == width else 4, (), generator=generator))
+    return int(torch.randint(8 if height == width else 4, (), generator=generator, device=generator.device))
 
 
-def keep_back(group: Group, share: float, generator: torch.Generator) -> tuple[Group, Group]:
-    """The group without some of its patterns, and the group of those alone, on the same canvas.
+def thinned(group: Group, share: float, generator: torch.Generator) -> tuple[Group, Group]:
+    """Two measurements of one object from one: each photon goes to the first with the probability ``share``.
+
+    Of counts with a Poisson distribution, both parts have one again, of the means ``share`` and
+    ``1 - share`` times the old, and are independent [1]_: what explains the noise of the one does
+    not explain that of the other. The part of a count below one, where counts are no whole numbers,
+    is divided in proportion.
 
     Args:
-        group: At least two patterns.
-        share: How many to keep back, within (0, 1); at least one is, and one is left.
-        generator: Randomness of the choice.
+        group: As measured.
+        share: Within (0, 1).
+        generator: Randomness of the division, on the device of the group.
+
+    Returns:
+        The group with the chosen photons and the group with the others, each with the probe that makes so many.
+
+    References:
+        .. [1] J. F. C. Kingman, "Poisson Processes" (1993), section 5.1 (colouring theorem).
     """
-    members = group.counts.shape[1]
-    order = torch.randperm(members, generator=generator)
-    back = min(max(1, round(share * members)), members - 1)
-    parts = (order[back:].sort().values, order[:back].sort().values)
-    seen, judged = (group._replace(counts=group.counts[:, part], corners_px=group.corners_px[:, part]) for part in parts)
-    return seen, judged
+    whole = group.counts.floor()
+    first = torch.binomial(whole, torch.full_like(whole, share), generator=generator) + share * (group.counts - whole)
+    return (
+        group._replace(counts=first, probe=group.probe * math.sqrt(share)),
+        group._replace(counts=group.counts - first, probe=group.probe * math.sqrt(1 - share)),
+    )

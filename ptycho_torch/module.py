@@ -8,12 +8,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from ptycho_torch.augmentation import keep_back, mirrored, random_symmetry
+from ptycho_torch.augmentation import mirrored, random_symmetry, thinned
 from ptycho_torch.generators import build_generator
 from ptycho_torch.physics import LOSSES, locate, predict_counts
 from ptycho_torch.scan import Group
 
-JUDGED = 0.15  # of the patterns of a group, kept back to judge by, so that the network cannot gain by fitting noise
+SEEN = (0.35, 0.65)  # of the photons, in a step; the others judge, so that the network cannot gain by fitting noise
 NOISE = 0.5  # of the loss that counting noise leaves; added before the logarithm, which makes the gradient a relative one
 RISE_STEPS = 20  # in which the learning rate rises to its value
 STEPS_OF_A_SEED = 10**9  # seeds do not share random numbers before that many steps
@@ -60,11 +60,11 @@ class PtychoModule(LightningModule):
         return self.loss(predict_counts(canvas, geometry), judged.counts, judged.mask)
 
     def training_step(self, group: Group, _batch: int) -> Tensor:
-        """Relative loss on a batch, mirrored at random, on patterns that the generator did not see."""
-        generator = torch.Generator().manual_seed(self.seed * STEPS_OF_A_SEED + self.global_step)
+        """Relative loss on a batch, mirrored at random, on photons that the generator did not see."""
+        generator = torch.Generator(group.counts.device).manual_seed(self.seed * STEPS_OF_A_SEED + self.global_step)
         group = mirrored(group, random_symmetry(group, generator))
-        parts = keep_back(group, JUDGED, generator) if self.generator.any_size and group.counts.shape[1] > 1 else (group, group)
-        loss = self.mismatch(*parts)
+        share = torch.empty((), device=generator.device).uniform_(*SEEN, generator=generator).item()
+        loss = self.mismatch(*thinned(group, share, generator))
         self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(group.counts))
         return torch.log(loss + NOISE)
 

@@ -15,6 +15,11 @@ logger = logging.getLogger(__name__)
 
 WORTH_MORE_MODES = 0.05  # fall of R-free by one more; coherent simulations gave less than 0, a real beam 0.21
 MODES_OF_A_PARTLY_COHERENT_BEAM = 3
+OUTCOMES = {
+    "refined": "",
+    "mean": "; the mean with the network's picture predicts them as well, and is less noisy",
+    "start": "; it predicts them no better, so the network's picture stays",
+}
 
 
 def polish(
@@ -43,8 +48,7 @@ def polish(
         show: Whether to draw a progress bar.
 
     Returns:
-        The reconstruction, and its history for `metrics.json`; ``improved`` tells whether it
-        predicts the kept-out patterns better than the start.
+        The reconstruction, and its history for `metrics.json`, with the ``outcome`` of `refine`.
     """
     counts = torch.from_numpy(np.asarray(scan.counts[:], dtype=np.float32))
     positions, probe = torch.from_numpy(scan.positions_px), torch.from_numpy(scan.probe)
@@ -103,10 +107,10 @@ def _history(result: RefinementResult, scan: Scan, gain: float | None) -> dict[s
         "refined in %d passes: R-free %.4g -> %.4g on %d patterns kept out, probe modes %d%s%s",
         len(passes), first.r_free, result.r_free, len(result.free_index), len(result.probe),
         ", positions moved" if result.positions_kept else "",
-        "" if result.improved else "; it predicts them no better, so the network's picture stays",
+        OUTCOMES[result.outcome],
     )  # fmt: skip
     return {
-        "improved": result.improved,
+        "outcome": result.outcome,
         "r_free_start": first.r_free,
         "r_free": result.r_free,
         "free_scan_index": scan.scan_index[result.free_index.numpy()].tolist(),

@@ -109,7 +109,7 @@ def make_picture(
         seed=config.seed,
         show=not config.quiet,
     )
-    return (result if history["improved"] else network(nothing)), {"refinement": history}
+    return (network(nothing) if history["outcome"] == "start" else result), {"refinement": history}
 
 
 def reconstruct_half(generator: Generator, half: Scan, config: InferenceConfig) -> Reconstruction:

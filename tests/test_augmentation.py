@@ -1,9 +1,9 @@
-"""Mirrored groups are what a mirrored experiment would have measured; patterns kept back are not seen."""
+"""Mirrored groups are what a mirrored experiment would have measured; thinned counts are two experiments."""
 
 import pytest
 import torch
 
-from ptycho_torch.augmentation import FLIP_X, FLIP_Y, TRANSPOSE, keep_back, mirrored
+from ptycho_torch.augmentation import FLIP_X, FLIP_Y, TRANSPOSE, mirrored, thinned
 from ptycho_torch.physics import locate, predict_counts
 from ptycho_torch.scan import Group
 
@@ -46,12 +46,32 @@ def test_a_mirrored_mask_stays_on_its_pixels(symmetry):
     assert torch.equal(other.counts[:, 0] > 0.5, other.mask)
 
 
-def test_patterns_kept_back_are_not_seen_and_none_is_lost():
-    group = random_group(8, 8)
-    group = group._replace(counts=torch.arange(5.0)[None, :, None, None].expand(1, 5, 8, 8))
-    seen, judged = keep_back(group, 0.4, torch.Generator().manual_seed(0))
-    labels = [part.counts[0, :, 0, 0].tolist() for part in (seen, judged)]
-    assert sorted(labels[0] + labels[1]) == [0, 1, 2, 3, 4]
-    assert len(labels[1]) == 2
-    for part, label in zip((seen, judged), labels, strict=True):
-        assert torch.equal(part.corners_px[0], group.corners_px[0, [int(i) for i in label]])
+def dim_group():
+    """4096 pixels of five patterns whose counts have the means 0.5, 1, 3, 10 and 100."""
+    means = torch.tensor([0.5, 1.0, 3.0, 10.0, 100.0])[None, :, None, None].expand(1, 5, 64, 64)
+    group = random_group(64, 64)
+    return means, group._replace(counts=torch.poisson(means, generator=torch.Generator().manual_seed(2)))
+
+
+@pytest.mark.parametrize("share", [0.35, 0.65])
+def test_thinned_counts_have_poisson_distributions_and_are_independent(share):
+    means, group = dim_group()
+    seen, judged = thinned(group, share, torch.Generator().manual_seed(3))
+    assert torch.equal(seen.counts + judged.counts, group.counts)
+    for part, expected in ((seen, share), (judged, 1 - share)):
+        mean = means[0, :, 0, 0] * expected
+        found = part.counts[0].flatten(1)
+        error = (mean / 4096).sqrt()  # of the mean of 4096 counts
+        assert torch.all((found.mean(dim=1) - mean).abs() < 4 * error)
+        assert torch.all((found.var(dim=1) / mean - 1).abs() < 0.15)  # 0.022 to 0.05 are one standard deviation
+        assert part.probe.abs().square().sum() == pytest.approx(expected * group.probe.abs().square().sum())
+    both = torch.stack([seen.counts, judged.counts]).flatten(3)[:, 0]
+    correlations = [torch.corrcoef(both[:, i])[0, 1].abs().item() for i in range(5)]
+    assert max(correlations) < 0.07  # 0.016 is one standard deviation; halves of one noisy pattern would have 1
+
+
+def test_a_part_of_a_photon_is_divided_in_proportion():
+    _, group = dim_group()
+    seen, judged = thinned(group._replace(counts=torch.full_like(group.counts, 0.25)), 0.4, torch.Generator().manual_seed(0))
+    assert torch.allclose(seen.counts, torch.tensor(0.1))
+    assert torch.allclose(judged.counts, torch.tensor(0.15))

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ptycho_torch.refinement.descent import Descent, Progress, RefinementEpoch, draw_free
+from ptycho_torch.refinement.descent import Descent, Outcome, Progress, RefinementEpoch, draw_free
 from ptycho_torch.refinement.modes import add_modes
 from ptycho_torch.refinement.patterns import prepare
 from ptycho_torch.refinement.steps import State, keep_photons
@@ -25,7 +25,8 @@ class RefinementResult:
         free_index: Scan points that were kept out to judge, int64.
         history: One entry an epoch; the entry before the first epoch describes the start.
         positions_kept: Whether refined positions predicted the unseen patterns better.
-        improved: Whether anything did; if not, ``obj`` is the start.
+        outcome: What ``obj`` is: "refined", the "mean" of that and the start, or the "start".
+        r_free: Of that, before the unseen patterns were fitted too.
     """
 
     obj: Tensor
@@ -33,13 +34,9 @@ class RefinementResult:
     positions_px: Tensor
     free_index: Tensor
     history: tuple[RefinementEpoch, ...]
-    positions_kept: bool = False
-    improved: bool = True
-
-    @property
-    def r_free(self) -> float:
-        """The smallest kept R-free."""
-        return min((entry for entry in self.history if entry.kept), key=lambda entry: entry.free_score).r_free
+    positions_kept: bool
+    outcome: Outcome
+    r_free: float
 
 
 def refine(
@@ -78,7 +75,8 @@ def refine(
     With ``epochs="auto"`` the state that predicts the unseen patterns best is kept, and whenever
     that stops improving the step falls. A start that has seen all patterns, as a network's
     picture has, predicts them too well to be compared with; name those that it has not seen by
-    ``free_index``, and the result will never predict them worse than the start.
+    ``free_index``. Then the answer is the mean of what was refined and the start, whose noise is
+    in part independent, unless one of the two alone predicts the unseen patterns better.
     At the end the unseen patterns are fitted too, in two passes with the smallest step.
 
     Args:
@@ -125,14 +123,21 @@ def refine(
     everything = torch.arange(len(counts))
     work = everything[~torch.isin(everything, free)]
     run = Descent(patterns, work, free, positions_px.double() - origin, update_probe, smoothness, seed, progress)
-    state = State(obj.to(torch.complex64).clone(), add_modes(probe.to(torch.complex64), modes).clone())
+    start = State(obj.to(torch.complex64), add_modes(probe.to(torch.complex64), modes))
+    state = start.copy()
 
-    run.descend(state, epochs, max_epochs, may_return_start=free_index is not None and modes == len(probe))
+    run.descend(state, epochs, max_epochs)
     centres = run.centres
     if update_positions:
         run.refine_positions(state, (int(obj.shape[0]), int(obj.shape[1])))
-    if run.improved:
+    best = min((entry for entry in run.history if entry.kept), key=lambda entry: entry.free_score)
+    outcome, r_free = run.choose(state, start) if free_index is not None else ("refined", best.r_free)
+    if outcome == "start":
+        state = start
+    else:
         run.include_free(state)
+    if outcome == "mean":
+        state.obj = run.mean_with(state, start)
     if update_probe:
         keep_photons(state, probe)
     return RefinementResult(
@@ -142,7 +147,8 @@ def refine(
         free_index=free,
         history=tuple(run.history),
         positions_kept=run.centres is not centres,
-        improved=run.improved,
+        outcome=outcome,
+        r_free=r_free,
     )
 
 

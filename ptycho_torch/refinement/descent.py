@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ptycho_torch.physics.gradient import squared_modulus
 from ptycho_torch.refinement.modes import orthogonal_mixing
 from ptycho_torch.refinement.patterns import Patterns, placed_at, predict
 from ptycho_torch.refinement.positions import inside, shifts_towards, without_affine
@@ -21,7 +22,10 @@ WORST_DISPERSION = 8.0  # a start far from the data must not smooth the object a
 SMOOTHED_LIGHT = 4.0  # upper bound of the prior, in roots of the photons on a pixel; 121 and 1024 positions want 27 and 60
 LIT = 0.1  # of the brightest light, above which a pixel counts for that
 BEARABLE_RISE = 0.02  # of the free score over its best, before the best state is taken up again
+ALIKE = 1e-3  # relative difference of free scores that tells nothing
 SMALLEST_FREE_SET = 4
+
+Outcome = Literal["refined", "mean", "start"]
 
 
 @dataclass(frozen=True)
@@ -63,23 +67,21 @@ class Descent:
         self.sample = work[torch.randperm(len(work), generator=self.generator)[: len(free)]]
         self.history: list[RefinementEpoch] = []
         self.dispersion = 1.0
-        self.improved = False
 
     @torch.no_grad()
-    def descend(self, state: State, epochs: int | Literal["auto"], max_epochs: int, *, may_return_start: bool) -> None:
+    def descend(self, state: State, epochs: int | Literal["auto"], max_epochs: int) -> None:
         """Take the epochs that were asked for, or as many as the unseen patterns reward."""
-        self._append(replace(self._measure(state, 0.0), kept=may_return_start))
+        self._append(replace(self._measure(state, 0.0), kept=False))
         if epochs == "auto":
-            self._descend_while_rewarded(state, max_epochs, may_return_start)
+            self._descend_while_rewarded(state, max_epochs)
             return
         for step in falling_steps(epochs):
             self._epoch(state, step)
             self._record(state, step)
-            self.improved = True
 
-    def _descend_while_rewarded(self, state: State, max_epochs: int, may_return_start: bool) -> None:
+    def _descend_while_rewarded(self, state: State, max_epochs: int) -> None:
         """Lower the step when passes bring little; go back to the best state when one harms, and at the end."""
-        best, best_score = state.copy(), self.history[-1].free_score if may_return_start else math.inf
+        best, best_score = state.copy(), math.inf
         step, falls, idle = FIRST_STEP, 0, 0
         for _ in range(max_epochs):
             self._epoch(state, step)
@@ -87,7 +89,7 @@ class Descent:
             better = entry.free_score < best_score
             self._append(replace(entry, kept=better))
             if better:
-                best, self.improved = state.copy(), True
+                best = state.copy()
             idle = 0 if best_score - entry.free_score >= worth(entry.free_score) else idle + 1
             best_score = min(best_score, entry.free_score)
             if not entry.free_score < best_score * (1 + BEARABLE_RISE):
@@ -117,10 +119,25 @@ class Descent:
             idle = 0 if better else idle + 1  # kept-out positions stay wrong and hide most of the gain
             if better:
                 best_score, best_patterns, best_centres = entry.free_score, self.patterns, self.centres
-                state.obj, state.probe, self.improved = trial.obj.clone(), trial.probe.clone(), True
+                state.obj, state.probe = trial.obj.clone(), trial.probe.clone()
             if idle == PATIENCE:
                 break
         self.patterns, self.centres = best_patterns, best_centres
+
+    @torch.no_grad()
+    def choose(self, state: State, start: State) -> tuple[Outcome, float]:
+        """What to answer, by the unseen patterns, and its R-free; the mean, which is less noisy, where it is as good."""
+        mean = State(self.mean_with(state, start), state.probe)
+        refined, given, both = (self._measure(one, 0.0) for one in (state, start, mean))
+        if both.free_score <= (1 + ALIKE) * min(refined.free_score, given.free_score):
+            return "mean", both.r_free
+        return ("refined", refined.r_free) if refined.free_score < given.free_score else ("start", given.r_free)
+
+    def mean_with(self, state: State, start: State) -> Tensor:
+        """Mean of two objects, the second at the scale and the global phase of the first, (Y, X)."""
+        light = illumination_of(self.patterns, state.probe, self.work, state.obj)
+        factor = (light * start.obj.conj() * state.obj).sum() / (light * squared_modulus(start.obj)).sum()
+        return (state.obj + factor * start.obj) / 2
 
     @torch.no_grad()
     def include_free(self, state: State) -> None:
@@ -167,8 +184,8 @@ def falling_steps(epochs: int) -> list[float]:
 
 
 def worth(score: float) -> float:
-    """Gain of the score for which another pass with the same step pays: 1 in 1000, and never under 2e-5."""
-    return max(1e-3 * score, 2e-5)
+    """Gain of the score for which another pass with the same step pays, never under 2e-5."""
+    return max(ALIKE * score, 2e-5)
 
 
 def draw_free(n: int, fraction: float, seed: int) -> Tensor:
