@@ -86,7 +86,7 @@ class ReadingOptions:
 class TrainingConfig(ReadingOptions):
     """Learn a generator from the measured patterns of one or more scans."""
 
-    train_data_file: list[Path] = option("scans to learn from")
+    train_data_file: list[Path] = option("scans to learn from: files, or folders of them")
     test_data_file: Path | None = option(
         "scan that judges the network after every epoch; without it the training loss does", default=None
     )
@@ -97,6 +97,10 @@ class TrainingConfig(ReadingOptions):
         "a group is gridsize^2 neighbouring patterns; default: the generator's own", default=None, least=1
     )
     loss: Literal["poisson", "amplitude"] = option("distance of expected and measured counts", default="poisson")
+    probe_trainable: bool = option(
+        "refine the probe of each scan first, with as many modes as it turns out to need; probe_K.npy of the run keeps it",
+        default=False,
+    )
     max_epochs: int | None = option(
         "passes over the scans; default: 40, or more where a scan has few groups", default=None, least=1
     )

@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from rich.progress import Progress, TextColumn
 
+from ptycho_torch.illumination import modes_needed
 from ptycho_torch.refinement import RefinementEpoch, RefinementResult, mode_gain, refine
 from ptycho_torch.scan import Reconstruction, Scan
 
 logger = logging.getLogger(__name__)
 
-WORTH_MORE_MODES = 0.05  # fall of R-free by one more; coherent simulations gave less than 0, a real beam 0.21
-MODES_OF_A_PARTLY_COHERENT_BEAM = 3
 OUTCOMES = {
     "refined": "",
     "mean": "; the mean with the network's picture predicts them as well, and is less noisy",
@@ -57,7 +56,7 @@ def polish(
     gain = None
     if refine_probe and probe_modes is None:
         gain = mode_gain(counts, positions, probe, image, origin_yx=origin, mask=mask, seed=seed)
-        probe_modes = _say_modes(gain, len(probe))
+        probe_modes = modes_needed(gain, len(probe))
     with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[state]}"), disable=not show) as bar:
         task = bar.add_task("refining", total=None if passes == "auto" else int(passes), state="")
 
@@ -88,16 +87,6 @@ def polish(
         scan_index=scan.scan_index,
     )
     return refined, _history(result, scan, gain)
-
-
-def _say_modes(gain: float, modes: int) -> int:
-    """How many modes to refine, from what one more is worth."""
-    if gain < WORTH_MORE_MODES:
-        return modes
-    more = max(modes + 1, MODES_OF_A_PARTLY_COHERENT_BEAM)
-    text = "the beam is not coherent enough for a probe of %d: one more mode lowers R-free by %.0f %%; refining %d"
-    logger.info(f"{text}; --probe_modes decides otherwise", modes, 100 * gain, more)
-    return more
 
 
 def _history(result: RefinementResult, scan: Scan, gain: float | None) -> dict[str, Any]:

@@ -87,6 +87,10 @@ class RunDir:
         """The losses over the epochs, picture."""
         return self.path / "history.png"
 
+    def probe_file(self, number: int) -> Path:
+        """Refined probe of a training scan, from 0, NPY."""
+        return self.path / f"probe_{number}.npy"
+
     @property
     def train_log(self) -> Path:
         """Everything that training said."""
@@ -208,6 +212,7 @@ class RunDir:
             self.truth,
             self.simulation,
             *sorted(self.checkpoints.glob("*.ckpt")),
+            *sorted(self.path.glob(self.probe_file(0).name.replace("0", "[0-9]*"))),
         )
         return [path for path in names if path.is_file()]
 

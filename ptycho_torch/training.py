@@ -5,16 +5,19 @@ import logging
 import os
 import re
 import warnings
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+from numpy.typing import NDArray
 
 from ptycho_torch.accelerator import choose_device
 from ptycho_torch.checkpoint import read_checkpoint
@@ -23,8 +26,10 @@ from ptycho_torch.config import TrainingConfig, plain, to_yaml
 from ptycho_torch.data import ScanDataModule
 from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.generators import GENERATORS
+from ptycho_torch.illumination import with_refined_probe
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.plots import save_history
+from ptycho_torch.readers import scans_in
 from ptycho_torch.run_dir import RunDir, atomic_write, provenance, write_text
 from ptycho_torch.scan import Scan
 from ptycho_torch.selection import members_of_a_group, open_scan
@@ -43,7 +48,7 @@ def fit(config: TrainingConfig) -> RunDir:
     judge = [config.test_data_file] if config.test_data_file else []
     train, validation = (
         [open_scan(path, n_images=config.n_images, options=config, seed=config.seed, show=not config.quiet) for path in paths]
-        for paths in (config.train_data_file, judge)
+        for paths in ([path for given in config.train_data_file for path in scans_in(given)], judge)
     )
     generator = GENERATORS[config.generator]
     members = members_of_a_group(train + validation, config.gridsize, generator.gridsize, any_size=generator.any_size)
@@ -56,6 +61,8 @@ def fit(config: TrainingConfig) -> RunDir:
     with run.claim(overwrite=config.overwrite, resume=config.resume is not None), log_to(run.train_log):
         write_text(run.config, to_yaml(config))
         logger.debug("versions: %s", provenance())
+        if config.probe_trainable:
+            train = [improve_probe(scan, run.probe_file(number), config.seed) for number, scan in enumerate(train)]
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         data = ScanDataModule(
             train,
@@ -73,6 +80,24 @@ def fit(config: TrainingConfig) -> RunDir:
         save_history(run.history, history.rows)
         logger.info("trained for %d epochs: %s", trainer.current_epoch, run.best_checkpoint)
     return run
+
+
+def improve_probe(scan: Scan, path: Path, seed: int) -> Scan:
+    """The scan with its probe refined, which is written to a file that `--probe` reads; an earlier run's is taken up again."""
+    if path.is_file():
+        return replace(scan, probe=np.load(path, allow_pickle=False))
+    better = with_refined_probe(scan, seed=seed)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(npy_bytes(better.probe))
+    logger.info("inference takes the refined probe with --probe %s", path)
+    return better
+
+
+def npy_bytes(array: NDArray) -> bytes:
+    """The content of an NPY file."""
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    return content.getvalue()
 
 
 def check_options(config: TrainingConfig) -> None:

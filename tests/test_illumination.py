@@ -1,16 +1,18 @@
-"""A probe that the file lacks is made from the patterns."""
+"""A probe that the file lacks is made from the patterns, and a rough one is refined."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ptycho_torch.config import ReadingOptions
+from ptycho_torch.config import ReadingOptions, TrainingConfig
 from ptycho_torch.errors import InputError
-from ptycho_torch.illumination import defocused, illuminate
+from ptycho_torch.illumination import aperture_radius, defocused, illuminate, with_refined_probe
 from ptycho_torch.scan import focused_probe
 from ptycho_torch.selection import open_scan
-from ptycho_torch.simulate import annular_probe, simulate_scan
+from ptycho_torch.simulate import annular_probe, expected_counts, simulate_scan
+from ptycho_torch.train import train
+from ptycho_torch.writers import write_scan
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,54 @@ def test_the_probe_is_found_from_the_patterns_alone(measured):
 def test_the_same_seed_finds_the_same_probe(measured):
     few = measured.subset(range(36))
     assert np.array_equal(*(illuminate(bare(few), seed=3, show=False).probe for _ in range(2)))
+
+
+def rough(probe, seed=0):
+    """A probe as it is often known: its defocus off by a fifth of the beam's, and noise of 15 % of its amplitude."""
+    rng = np.random.default_rng(seed)
+    radius = aperture_radius(probe[0])
+    beam = 0.5 * 32 / 2 / radius  # a curvature that moves the rim to the rim of this beam, which fills half the window
+    moved = defocused(probe, 0.2 * beam)
+    noise = rng.standard_normal(probe.shape) + 1j * rng.standard_normal(probe.shape)
+    noisy = moved + 0.15 * np.abs(moved) * noise / np.sqrt(2)
+    return (noisy * np.linalg.norm(probe) / np.linalg.norm(noisy)).astype(np.complex64)
+
+
+def test_a_rough_probe_is_recovered(measured):
+    given = replace(measured, probe=rough(measured.probe))
+    before, after = (similarity(one.probe[0], measured.probe[0]) for one in (given, with_refined_probe(given, seed=0)))
+    assert before < 0.97
+    assert after > 0.99
+
+
+def test_a_coherent_beam_stays_one_mode_and_a_mixed_one_gets_more(measured):
+    assert len(with_refined_probe(measured, seed=0).probe) == 1
+    other = np.roll(measured.probe, 3, axis=-1) * np.sqrt(0.4)
+    mixed = np.concatenate([measured.probe * np.sqrt(0.6), other])
+    truth = simulate_scan(photons=1e5, n_side=10, pattern_size=32, seed=4).truth.object
+    intensity, _ = expected_counts(truth, mixed.astype(np.complex64), measured.positions_px)
+    counts = np.random.default_rng(0).poisson(intensity).astype(np.uint16)
+    found = with_refined_probe(replace(measured, counts=counts), seed=0)
+    assert len(found.probe) == 3
+    assert "3 modes" in found.decisions[-1]
+
+
+def test_training_keeps_the_refined_probe_for_inference(tmp_path, measured):
+    given = replace(measured, probe=rough(measured.probe))
+    write_scan(tmp_path / "scan.npz", given)
+    config = TrainingConfig(
+        train_data_file=[tmp_path / "scan.npz"],
+        output_dir=tmp_path / "run",
+        max_epochs=1,
+        probe_trainable=True,
+        quiet=True,
+        accelerator="cpu",
+    )
+    run = train(config)
+    scan = open_scan(tmp_path / "scan.npz", n_images=None, options=ReadingOptions(probe=run.probe_file(0)))
+    assert similarity(scan.probe[0], measured.probe[0]) > 0.99
+    with pytest.raises(InputError, match="already holds"):
+        train(config)
 
 
 def test_patterns_that_no_probe_explains_are_refused(measured):

@@ -1,6 +1,7 @@
 """Which format a file is of, and its scan."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ptycho_torch.readers.mapped import read_mapped
 from ptycho_torch.readers.probe import read_probe
 from ptycho_torch.readers.recording import Format, Recording
 from ptycho_torch.scan import Scan
+
+logger = logging.getLogger(__name__)
 
 FORMATS: tuple[Format, ...] = (
     ptychonn.FORMAT,
@@ -96,6 +99,33 @@ def pair_in_folder(folder: Path) -> list[Path]:
             raise InputError(f"{folder}: holds {names}; expected the two files of one scan ({candidate.name})")
     pairs = " or ".join(one.name for one in FORMATS if one.pair)
     raise InputError(f"{folder}: is a folder without a pair of files of one scan ({pairs}); give the file of the scan")
+
+
+def scans_in(path: Path) -> list[Path]:
+    """The scans that a path means: those in a folder of scans, each in one file, by name; else the path itself.
+
+    Raises:
+        InputError: If it is a folder without any.
+    """
+    if not path.is_dir():
+        return [path]
+    files = [one for one in sorted(path.iterdir()) if one.is_file() and not one.name.startswith(".")]
+    scans = [one for one in files if holds_scan(one)]
+    if not scans:
+        raise InputError(f"{path}: is a folder without scans; give files, or a folder that holds some")
+    if any(recognise(one).pair for one in scans):
+        return [path]
+    logger.info("%s: %d scans: %s", path, len(scans), ", ".join(one.name for one in scans))
+    return scans
+
+
+def holds_scan(path: Path) -> bool:
+    """Whether a file is of a known format, and for NPZ files, which anything may be, has patterns."""
+    try:
+        found = recognise(path)
+    except InputError:
+        return False
+    return found.container != "npz" or bool({"reciprocal", *npz.PATTERN_KEYS} & npz.array_names(path))
 
 
 def find_format(paths: Sequence[Path]) -> Format:

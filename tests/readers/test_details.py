@@ -3,11 +3,11 @@
 import h5py
 import numpy as np
 import pytest
-from beamline_files import write_cxi, write_nexus, write_ptychi, write_ptychodus, write_ptyd, write_ptylab
+from beamline_files import write_cxi, write_nexus, write_ptychi, write_ptychodus, write_ptychonn, write_ptyd, write_ptylab
 
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.errors import InputError
-from ptycho_torch.readers import read_scan
+from ptycho_torch.readers import read_scan, scans_in
 
 
 @pytest.fixture
@@ -261,3 +261,18 @@ def test_a_wrong_map_is_named(tmp_path, measured, text, message):
     layout.write_text(text)
     with pytest.raises(InputError, match=message):
         read_scan(path, options=ReadingOptions(map=layout))
+
+
+def test_a_folder_of_scans_means_its_scans_and_a_pair_stays_one(tmp_path, measured):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    write_ptychonn(folder / "b.npz", measured)
+    write_cxi(folder / "a.dat", measured)
+    np.savez(folder / "truth.npz", object=np.ones((3, 3)))
+    (folder / "notes.txt").write_text("not a scan")
+    assert [path.name for path in scans_in(folder)] == ["a.dat", "b.npz"]
+    write_ptychodus(tmp_path / "pair", measured)
+    assert scans_in(tmp_path / "pair") == [tmp_path / "pair"]
+    assert scans_in(folder / "b.npz") == [folder / "b.npz"]
+    with pytest.raises(InputError, match="without scans"):
+        scans_in(tmp_path)
