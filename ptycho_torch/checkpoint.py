@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ptycho_torch.conditions import trained_under
 from ptycho_torch.errors import InputError
 from ptycho_torch.generators import GENERATORS, Generator, build_generator
 from ptycho_torch.run_dir import RunDir
@@ -79,8 +80,9 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
         generator = build_generator(settings["generator"], settings["settings"])
         weights = {key.removeprefix(PREFIX): value for key, value in content["state_dict"].items() if key.startswith(PREFIX)}
         generator.load_state_dict(weights)
+        trained_under(settings["about"])
     except DAMAGE as error:
-        raise InputError(f"{path}: its weights do not fit the generator '{settings['generator']}' ({_reason(error)})") from error
+        raise InputError(f"{path}: does not hold a trained generator '{settings['generator']}' ({_reason(error)})") from error
     return generator.eval(), settings["about"]
 
 

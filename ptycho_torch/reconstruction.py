@@ -14,6 +14,7 @@ from ptycho_torch.accelerator import choose_device
 from ptycho_torch.assessment import assess, plain
 from ptycho_torch.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.command import log_to
+from ptycho_torch.conditions import beyond, trained_under
 from ptycho_torch.config import InferenceConfig, to_yaml
 from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.generators import Generator
@@ -52,6 +53,10 @@ def infer(config: InferenceConfig) -> RunDir:
         torch.manual_seed(config.seed)
         torch.use_deterministic_algorithms(config.deterministic)
         logger.info("reconstructing %d patterns with %s, on %s", len(scan), checkpoint, device.type)
+        unknown = beyond(trained_under(about), scan)
+        if unknown:
+            advice = "; --refine auto makes up for most of it, training on such a scan for all" if config.refine == "0" else ""
+            logger.warning("the network was trained on other scans than this one, of %s%s", ", ".join(unknown), advice)
         started = time.perf_counter()
         result, said = make_picture(generator.to(device), scan, config, core=core, size=size)
         duration_s = time.perf_counter() - started
@@ -67,7 +72,7 @@ def infer(config: InferenceConfig) -> RunDir:
             assessment = assess(result, scan, lambda half: reconstruct_half(generator, half, config), seed=config.seed)
             save_residuals(run.residuals, scan.positions_px, assessment.residuals, assessment.halves)
             found |= plain(assessment, scan)
-        write_json(run.metrics, found | {"trained": about})
+        write_json(run.metrics, found | {"beyond_training": unknown, "trained": about})
         write_report(run)
         logger.info("%d patterns in %.2f s: %s", len(scan), duration_s, run.reconstruction)
     return run

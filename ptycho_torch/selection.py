@@ -41,7 +41,7 @@ def open_scan(path: Path, *, n_images: int | None, options: ReadingOptions, seed
 
 
 def members_of_a_group(scans: list[Scan], gridsize: int | None, preferred: int, *, any_size: bool) -> int:
-    """Patterns in a group, gridsize^2; no more than the smallest scan has where that was not asked for.
+    """Patterns in a group, gridsize^2; where that was not asked for, a small scan that makes no two groups is one.
 
     Args:
         scans: To be divided.
@@ -54,10 +54,10 @@ def members_of_a_group(scans: list[Scan], gridsize: int | None, preferred: int, 
     """
     members = (gridsize or preferred) ** 2
     smallest = min(scans, key=len)
+    if gridsize is None and any_size and len(smallest) < 2 * members:
+        return len(smallest)
     if len(smallest) >= members:
         return members
-    if gridsize is None and any_size:
-        return len(smallest)
     raise InputError(
         f"{smallest.source}: {len(smallest)} patterns are used but a group needs {members} (gridsize {gridsize or preferred}); "
         "use more with --n_images or a smaller --gridsize"

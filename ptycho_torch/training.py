@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ptycho_torch.accelerator import choose_device
 from ptycho_torch.checkpoint import read_checkpoint
 from ptycho_torch.command import log_to
+from ptycho_torch.conditions import conditions_of
 from ptycho_torch.config import TrainingConfig, plain, to_yaml
 from ptycho_torch.data import ScanDataModule
 from ptycho_torch.errors import InputError, RunError
@@ -150,8 +151,7 @@ def build_module(config: TrainingConfig, members: int, scans: list[Scan]) -> Pty
     settings = {} if generator.any_size else {"members": members}
     about = {
         "members": members,
-        "photons": [scan.photons for scan in scans],
-        "pattern_shape": list(scans[0].pattern_shape),
+        "conditions": [asdict(conditions_of(scan)) for scan in scans],
         "config": plain(config),
         "versions": provenance(),
     }

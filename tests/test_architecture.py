@@ -25,6 +25,7 @@ LAYERS = [
         "doctor",
         "report",
         "illumination",
+        "conditions",
     },
     {"polishing"},
     {"training", "reconstruction", "conversion"},

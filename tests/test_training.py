@@ -157,7 +157,7 @@ def test_several_scans_are_learned_from_together(config, tmp_path):
     other = tmp_path / "other.npz"
     write_scan(other, simulate_scan(photons=1e4, n_side=6, pattern_size=32, seed=9).scan)
     run = train(replace(config, train_data_file=[*config.train_data_file, other], max_epochs=1))
-    assert len(torch.load(run.last_checkpoint, weights_only=True)["hyper_parameters"]["about"]["photons"]) == 2
+    assert len(torch.load(run.last_checkpoint, weights_only=True)["hyper_parameters"]["about"]["conditions"]) == 2
 
 
 def test_a_tracker_keeps_the_losses_beside_the_table(config):
@@ -293,5 +293,5 @@ def test_weights_that_do_not_fit_are_refused(trained, tmp_path):
     content["state_dict"].popitem()
     path = tmp_path / "partial.ckpt"
     torch.save(content, path)
-    with pytest.raises(InputError, match="weights do not fit the generator 'unrolled'"):
+    with pytest.raises(InputError, match="does not hold a trained generator 'unrolled'"):
         load_generator(path)

@@ -1,0 +1,80 @@
+"""A checkpoint knows the scans that it was trained on, and inference says where another one lies beyond them."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from ptycho_torch.conditions import Conditions, beyond, conditions_of, trained_under
+from ptycho_torch.config import InferenceConfig, TrainingConfig
+from ptycho_torch.inference import reconstruct
+from ptycho_torch.simulate import simulate_scan
+from ptycho_torch.train import train
+from ptycho_torch.writers import write_scan
+
+
+@pytest.fixture(scope="module")
+def scan():
+    return simulate_scan(photons=1e4, n_side=8, step_px=4.0, pattern_size=32, seed=1).scan
+
+
+def test_conditions_are_those_of_the_simulation(scan):
+    found = conditions_of(scan)
+    assert found.photons == pytest.approx(1e4, rel=1e-5)
+    assert 2.0 < found.step_px <= 4.0  # nearest neighbours under jitter
+    assert (found.pattern_rows, found.pattern_columns, found.probe_modes) == (32, 32, 1)
+    grown = replace(
+        scan,
+        probe=np.pad(scan.probe, ((0, 0), (16, 16), (16, 16))),
+        counts=np.zeros((64, 64, 64)),
+        mask=np.ones((64, 64), dtype=bool),
+    )
+    assert conditions_of(grown).beam_px == pytest.approx(found.beam_px, rel=0.02)  # of the same pixels, in a wider window
+    assert conditions_of(grown).aperture == pytest.approx(found.aperture, rel=0.1)  # in its finer pixels
+    assert trained_under({"conditions": [asdict(found)]}) == [found]
+
+
+def test_a_scan_like_those_of_the_training_is_not_mentioned(scan):
+    other = simulate_scan(photons=3e4, n_side=6, step_px=3.5, pattern_size=32, seed=2).scan
+    assert beyond([conditions_of(scan)], other) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"photons": 1e7}, "photons"),
+        ({"step_px": 9.0}, "between neighbours"),
+        ({"pattern_size": 48}, "rows of a pattern"),
+    ],
+)
+def test_what_lies_beyond_is_named(scan, change, word):
+    other = simulate_scan(**{"photons": 1e4, "n_side": 6, "step_px": 4.0, "pattern_size": 32, "seed": 2} | change).scan
+    said = beyond([conditions_of(scan)], other)
+    assert any(word in text and "trained with" in text for text in said)
+
+
+def test_the_range_of_several_scans_counts(scan):
+    bright = replace(conditions_of(scan), photons=1e7)
+    between = replace(scan, probe=scan.probe * 10)  # 1e6 photons
+    assert beyond([conditions_of(scan)], between)
+    assert not beyond([conditions_of(scan), bright], between)
+
+
+def test_damaged_conditions_are_noticed():
+    with pytest.raises(LookupError):
+        trained_under({})
+    with pytest.raises(ValueError, match="could not convert"):
+        trained_under({"conditions": [asdict(Conditions(1, 1, 1, 1, 1, 1, 1)) | {"photons": "many"}]})
+
+
+def test_inference_says_it_and_keeps_it(scan, tmp_path, caplog):
+    write_scan(tmp_path / "dim.npz", scan)
+    write_scan(tmp_path / "bright.npz", simulate_scan(photons=1e7, n_side=8, step_px=4.0, pattern_size=32, seed=2).scan)
+    common = {"accelerator": "cpu", "quiet": True}
+    run = train(TrainingConfig(train_data_file=[tmp_path / "dim.npz"], output_dir=tmp_path / "run", max_epochs=1, **common))
+    image = reconstruct(
+        InferenceConfig(model_path=run.path, test_data=tmp_path / "bright.npz", output_dir=tmp_path / "image", **common)
+    )
+    assert "trained on other scans" in caplog.text
+    assert "photons" in json.loads(image.metrics.read_text())["beyond_training"][0]
