@@ -47,8 +47,9 @@ def simulate_scan(
     step_px: float = 5.0,
     pattern_size: int = 64,
     seed: int = 0,
+    probe: NDArray[np.complex64] | None = None,
 ) -> Simulation:
-    """A raster scan with jitter over a random object, with an annular, defocused probe.
+    """A raster scan with jitter over a random object.
 
     Args:
         photons: That the probe carries in an exposure; the object absorbs a part of them.
@@ -56,6 +57,7 @@ def simulate_scan(
         step_px: Distance of neighbouring positions, in object pixels.
         pattern_size: Detector pixels along each side.
         seed: Of object, positions and counting noise.
+        probe: Modes of the illumination, (M, H, W), at any scale; by default `annular_probe`.
 
     Returns:
         The scan and the truth; both use the same frame.
@@ -64,7 +66,8 @@ def simulate_scan(
     positions = raster_positions(n_side, step_px, rng) + pattern_size / 2 + MARGIN_PX
     size = math.ceil(positions.max() + pattern_size / 2) + MARGIN_PX
     truth_object = random_object(size, rng)
-    probe = annular_probe(pattern_size) * np.float32(math.sqrt(photons))
+    modes = annular_probe(pattern_size) if probe is None else probe
+    probe = modes * np.float32(math.sqrt(photons) / np.linalg.norm(modes))
     intensity, light = expected_counts(truth_object, probe, positions)
     counts = rng.poisson(intensity)
     index = np.arange(len(positions))

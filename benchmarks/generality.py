@@ -1,0 +1,160 @@
+"""How far a trained network carries over, and how surely training ends well: `python benchmarks/generality.py --output_dir DIR`.
+
+Three studies on simulated scans whose objects are known:
+
+- `carry-over`: networks trained on scans of one dose, probe or overlap, used on scans of another.
+- `four-scans`: a network trained on four scans of different objects, probes and doses, against
+  networks trained on one of them, in the same number of steps, judged on scans of neither.
+- `seeds`: ten trainings that differ in the seed alone.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from quality import UNSEEN, empty_refined, judge, network_refined, picture, trained
+
+from ptycho_torch.conditions import conditions_of
+from ptycho_torch.illumination import aperture_radius, defocused
+from ptycho_torch.run_dir import write_text
+from ptycho_torch.scan import Reconstruction
+from ptycho_torch.simulate import BEAM, Simulation, annular_probe, simulate_scan
+
+SEEDS = 10
+PATTERN_SIZE = 64
+FIELD_PX = 160.0  # of the positions, along each side
+STEP_PX = 5.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of scan.
+
+    Attributes:
+        photons: Per exposure.
+        defocus: Relative to that of the default probe.
+        step_px: Between positions.
+    """
+
+    photons: float = 1e4
+    defocus: float = 1.0
+    step_px: float = STEP_PX
+
+    def scan(self, seed: int) -> Simulation:
+        """A scan of this kind; the seed decides the object."""
+        n_side = round(FIELD_PX / self.step_px)
+        probe = probe_with(self.defocus)
+        return simulate_scan(photons=self.photons, n_side=n_side, step_px=self.step_px, seed=seed, probe=probe)
+
+
+def probe_with(defocus: float) -> NDArray[np.complex64]:
+    """The default probe at another defocus, relative to its own."""
+    probe = annular_probe(PATTERN_SIZE)
+    own = BEAM * PATTERN_SIZE / 2 / aperture_radius(probe[0])  # moves the rim of the aperture to the rim of the beam
+    return defocused(probe, (defocus - 1) * own)
+
+
+def half_overlap_step() -> float:
+    """Distance of positions at which neighbours overlap half as much as by default."""
+    beam = conditions_of(Kind().scan(0).scan).beam_px
+    return beam * (1 - (1 - STEP_PX / beam) / 2)
+
+
+def blank(made: Simulation) -> Reconstruction:
+    """An empty object on the canvas of the truth."""
+    return Reconstruction(**{**vars(made.truth), "object": np.ones_like(made.truth.object)})
+
+
+def mean_figures(make: Callable[[Simulation], Reconstruction], kind: Kind) -> NDArray[np.float64]:
+    """Amplitude SSIM, phase SSIM and FRC50 over the unseen objects."""
+    scans = [kind.scan(seed) for seed in UNSEEN]
+    return np.mean([judge(make(made), made) for made in scans], axis=0)
+
+
+def carry_over(folder: Path) -> list[str]:
+    """Every network on every kind of scan, refined; the share of what the network of that kind reaches."""
+    kinds = {
+        "1e4": Kind(),
+        "1e6": Kind(photons=1e6),
+        "1e4, defocus x 1.4": Kind(defocus=1.4),
+        "1e4, half the overlap": Kind(step_px=half_overlap_step()),
+    }
+    networks = {name: trained([kind.scan(0).scan], folder / name.replace(" ", "_"))[0] for name, kind in kinds.items()}
+    lines = [
+        "| used on | trained on | network | network, refined | of its own network's |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for used, kind in kinds.items():
+        alone = {name: mean_figures(lambda made, g=g: picture(g, made.scan), kind) for name, g in networks.items()}  # type: ignore[misc]
+        after = {name: mean_figures(lambda made, g=g: network_refined(g, made.scan), kind) for name, g in networks.items()}  # type: ignore[misc]
+        lines += [
+            f"| {used} | {name} | {cells(alone[name])} | {cells(after[name])} | {cells(after[name] / after[used])} |"
+            for name in networks
+        ]
+        flat = mean_figures(lambda made: empty_refined(made.scan, blank(made)), kind)
+        lines.append(f"| {used} | empty object | | {cells(flat)} | {cells(flat / after[used])} |")
+    return lines
+
+
+def four_scans(folder: Path) -> list[str]:
+    """One network of four scans against four networks of one scan, each in as many steps."""
+    taught = [Kind(3e3, 0.7), Kind(1e4, 1.3), Kind(1e5, 0.85), Kind(1e6, 1.15)]
+    unseen = [Kind(5e3, 1.2), Kind(3e4, 0.75), Kind(3e5, 1.0)]
+    scans = [kind.scan(seed).scan for seed, kind in enumerate(taught)]
+    lines = ["| trained on | network: mean of 1 - SSIM of amplitude and phase | amplitude, phase, FRC50 |", "| --- | --- | --- |"]
+    for name, chosen, epochs in (
+        ("all four", scans, 10),
+        *(
+            (f"{kind.photons:g} photons, defocus x {kind.defocus:g}", [scan], 40)
+            for kind, scan in zip(taught, scans, strict=True)
+        ),
+    ):
+        generator, _ = trained(chosen, folder / name.replace(" ", "_"), max_epochs=epochs)
+        figures = np.mean([mean_figures(lambda made, g=generator: picture(g, made.scan), kind) for kind in unseen], axis=0)  # type: ignore[misc]
+        lines.append(f"| {name} | {1 - figures[:2].mean():.4f} | {cells(figures)} |")
+    return lines
+
+
+def seeds(folder: Path) -> list[str]:
+    """The same training with ten seeds."""
+    figures = []
+    for seed in range(SEEDS):
+        generator, _ = trained([Kind().scan(0).scan], folder / f"seed_{seed}", seed=seed)
+        figures.append(mean_figures(lambda made, g=generator: picture(g, made.scan), Kind()))  # type: ignore[misc]
+        print(seed, cells(figures[-1]), flush=True)
+    best = np.max(figures, axis=0)
+    return [
+        "| of ten seeds | amplitude SSIM, phase SSIM, FRC50 |",
+        "| --- | --- |",
+        f"| mean | {cells(np.mean(figures, axis=0))} |",
+        f"| worst of each | {cells(np.min(figures, axis=0))} |",
+        f"| worst, of the median | {cells(np.min(figures, axis=0) / np.median(figures, axis=0))} |",
+        f"| best of each | {cells(best)} |",
+    ]
+
+
+def cells(figures: NDArray[np.float64]) -> str:
+    """Three figures in a cell."""
+    return ", ".join(f"{value:.3f}" for value in figures)
+
+
+STUDIES = {"carry-over": carry_over, "four-scans": four_scans, "seeds": seeds}
+
+
+def main() -> None:
+    """Make the studies and print their tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for scans, runs and tables")
+    parser.add_argument("--studies", nargs="+", choices=list(STUDIES), default=list(STUDIES))
+    arguments = parser.parse_args()
+    for name in arguments.studies:
+        lines = STUDIES[name](arguments.output_dir / name)
+        print("\n".join(lines), flush=True)
+        write_text(arguments.output_dir / f"{name}.md", "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
