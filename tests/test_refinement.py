@@ -87,7 +87,7 @@ def test_two_noisy_pictures_are_averaged(dim):
     )
     both = run(dim, start=(truth + noise) * np.exp(1j), free_index=free)
     assert both.outcome == "mean"
-    assert agreement(dim, both).correlation > agreement(dim, alone).correlation
+    assert agreement(dim, both).frc50 > agreement(dim, alone).frc50
 
 
 def test_an_empty_start_is_not_averaged_with(dim):

@@ -52,7 +52,7 @@ def refine(
     probe_modes: int | None = None,
     update_probe: bool = False,
     update_positions: bool = False,
-    smoothness: float = 60.0,
+    smoothness: float = 120.0,
     free_fraction: float = 0.04,
     free_index: Tensor | None = None,
     seed: int = 0,
@@ -76,7 +76,8 @@ def refine(
     that stops improving the step falls. A start that has seen all patterns, as a network's
     picture has, predicts them too well to be compared with; name those that it has not seen by
     ``free_index``. Then the answer is the mean of what was refined and the start, whose noise is
-    in part independent, unless one of the two alone predicts the unseen patterns better.
+    in part independent, unless it predicts the unseen patterns surely worse than one of the two:
+    by two standard errors of the difference.
     At the end the unseen patterns are fitted too, in two passes with the smallest step.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ptycho_torch.physics.gradient import squared_modulus
 from ptycho_torch.refinement.modes import orthogonal_mixing
-from ptycho_torch.refinement.patterns import Patterns, placed_at, predict
+from ptycho_torch.refinement.patterns import Patterns, Prediction, placed_at, predict
 from ptycho_torch.refinement.positions import inside, shifts_towards, without_affine
 from ptycho_torch.refinement.steps import State, illumination_of, sparse_batches, step_on_batch
 
@@ -19,10 +19,11 @@ STEP_FALL = 0.4  # factor of the step when the unseen patterns stop improving
 STEP_FALLS = 3
 PATIENCE = 2  # passes in a row that must not pay before the step falls
 WORST_DISPERSION = 8.0  # a start far from the data must not smooth the object away
-SMOOTHED_LIGHT = 4.0  # upper bound of the prior, in roots of the photons on a pixel; 121 and 1024 positions want 27 and 60
+SMOOTHED_LIGHT = 0.7  # upper bound of the prior, in photons on a pixel; 121 positions at 1e4 photons want 30, 1024 want 120
 LIT = 0.1  # of the brightest light, above which a pixel counts for that
 BEARABLE_RISE = 0.02  # of the free score over its best, before the best state is taken up again
-ALIKE = 1e-3  # relative difference of free scores that tells nothing
+WORTH = 1e-3  # relative gain of the free score for which another pass with the same step pays
+SURELY = 2.0  # standard errors
 SMALLEST_FREE_SET = 4
 
 Outcome = Literal["refined", "mean", "start"]
@@ -126,12 +127,17 @@ class Descent:
 
     @torch.no_grad()
     def choose(self, state: State, start: State) -> tuple[Outcome, float]:
-        """What to answer, by the unseen patterns, and its R-free; the mean, which is less noisy, where it is as good."""
-        mean = State(self.mean_with(state, start), state.probe)
-        refined, given, both = (self._measure(one, 0.0) for one in (state, start, mean))
-        if both.free_score <= (1 + ALIKE) * min(refined.free_score, given.free_score):
-            return "mean", both.r_free
-        return ("refined", refined.r_free) if refined.free_score < given.free_score else ("start", given.r_free)
+        """What to answer, by the unseen patterns, and its R-free; the mean, which is less noisy, unless it is surely worse."""
+        candidates: dict[Outcome, State] = {
+            "refined": state,
+            "start": start,
+            "mean": State(self.mean_with(state, start), state.probe),
+        }
+        scores = {name: self._scores(one) for name, one in candidates.items()}
+        best: Outcome = "refined" if scores["refined"].mean() < scores["start"].mean() else "start"
+        excess = scores["mean"] - scores[best]
+        chosen: Outcome = "mean" if excess.mean() <= SURELY * excess.std() / math.sqrt(len(excess)) else best
+        return chosen, predict(self.patterns, candidates[chosen].obj, candidates[chosen].probe, self.free).r
 
     def mean_with(self, state: State, start: State) -> Tensor:
         """Mean of two objects, the second at the scale and the global phase of the first, (Y, X)."""
@@ -151,7 +157,7 @@ class Descent:
         patterns = self.patterns
         illumination = illumination_of(patterns, state.probe, self.work, state.obj)
         light = illumination[illumination > LIT * illumination.max()].mean().item()
-        prior = min(self.smoothness, SMOOTHED_LIGHT * math.sqrt(light)) * self.dispersion
+        prior = min(self.smoothness, SMOOTHED_LIGHT * light) * self.dispersion
         for index in sparse_batches(patterns, self.work, len(state.probe), self.generator):
             step_on_batch(patterns, state, index, illumination, len(self.work) / len(index), step, prior, self.update_probe)
         if self.update_probe and len(state.probe) > 1:
@@ -166,7 +172,16 @@ class Descent:
         free = predict(self.patterns, state.obj, state.probe, self.free)
         work = predict(self.patterns, state.obj, state.probe, self.sample)
         self.dispersion = min(max(free.dispersion, 1.0), WORST_DISPERSION)
-        return RefinementEpoch(step, work.r, free.r, free.deviance if self.patterns.poisson else free.r)
+        return RefinementEpoch(step, work.r, free.r, self._score(free))
+
+    def _scores(self, state: State) -> Tensor:
+        """The score of each unseen pattern, float64."""
+        each = [predict(self.patterns, state.obj, state.probe, one) for one in self.free.split(1)]
+        return torch.tensor([self._score(one) for one in each], dtype=torch.float64)
+
+    def _score(self, free: Prediction) -> float:
+        """What is minimised on unseen patterns."""
+        return free.deviance if self.patterns.poisson else free.r
 
     def _record(self, state: State, step: float) -> None:
         self._append(self._measure(state, step))
@@ -185,7 +200,7 @@ def falling_steps(epochs: int) -> list[float]:
 
 def worth(score: float) -> float:
     """Gain of the score for which another pass with the same step pays, never under 2e-5."""
-    return max(ALIKE * score, 2e-5)
+    return max(WORTH * score, 2e-5)
 
 
 def draw_free(n: int, fraction: float, seed: int) -> Tensor:
