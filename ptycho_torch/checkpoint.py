@@ -70,6 +70,9 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
     Args:
         path: Checkpoint file.
 
+    Returns:
+        Generator, and what its training noted about itself, with the ``steps`` that it had taken (None if unknown).
+
     Raises:
         InputError: If the file is damaged, or of another program or generator.
     """
@@ -81,7 +84,8 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
         generator.load_state_dict(weights)
     except DAMAGE as error:
         raise InputError(f"{path}: its weights do not fit the generator '{settings['generator']}' ({_reason(error)})") from error
-    return generator.eval(), settings["about"]
+    steps = content.get("global_step")
+    return generator.eval(), settings["about"] | {"steps": steps if isinstance(steps, int) else None}
 
 
 def _reason(error: Exception) -> str:

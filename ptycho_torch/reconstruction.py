@@ -52,6 +52,9 @@ def infer(config: InferenceConfig) -> RunDir:
         torch.manual_seed(config.seed)
         torch.use_deterministic_algorithms(config.deterministic)
         logger.info("reconstructing %d patterns with %s, on %s", len(scan), checkpoint, device.type)
+        if about["steps"] == 0:
+            text = "%s holds weights that were not trained yet: its training ended before epoch 0 did; run train --resume auto"
+            logger.warning(text, checkpoint)
         started = time.perf_counter()
         result, said = make_picture(generator.to(device), scan, config, core=core, size=size)
         duration_s = time.perf_counter() - started

@@ -79,8 +79,8 @@ def describe(run: RunDir) -> Page:
         Section("What was decided about the input", [Note(text) for text in said["decisions"]] or [Note("nothing")]),
         Section("To repeat it", [Command(repeat(options))]),
     ]
-    lead = [Facts([("Scan", str(options["test_data"])), ("Model", str(options["model_path"])), *said["versions"].items()])]
-    return Page("Reconstruction", sections, lead=lead)
+    named = [("Scan", str(options["test_data"])), ("Model", str(options["model_path"])), ("Trained", _steps(said["trained"]))]
+    return Page("Reconstruction", sections, lead=[Facts([*named, *said["versions"].items()])])
 
 
 def repeat(options: dict[str, Any]) -> list[str]:
@@ -112,6 +112,12 @@ def _refinement(said: dict[str, Any]) -> Section:
     drawn = _draw(lambda axes: plot_refinement(axes, work, free, kept))
     alt = f"R-work and R-free over {len(passes)} passes; R-free from {free[0]:.3g} to {said['r_free']:.3g}"
     return Section("Refinement", [Gallery([Picture(drawn, alt=alt)]), _figures("Figures of the refinement", said)])
+
+
+def _steps(trained: dict[str, Any]) -> str:
+    """How far the weights were trained."""
+    steps = trained["steps"]
+    return "for an unknown time" if steps is None else f"{steps} steps" if steps else "not yet: epoch 0 was not finished"
 
 
 def _training(model: Path) -> Block:

@@ -1,5 +1,6 @@
 """What is left when a training is killed, stopped, or runs out of disk. Real processes, real signals."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,8 @@ import pytest
 import torch
 from child import Moment, finish, train, wait_for
 
+from ptycho_torch.config import InferenceConfig
+from ptycho_torch.inference import reconstruct
 from ptycho_torch.run_dir import LEFTOVER, RunDir
 
 EPOCHS = 4
@@ -83,6 +86,20 @@ def test_a_training_killed_within_an_epoch_resumes_to_the_same_bits(epochs, scan
     os.kill(process.pid, signal.SIGKILL)
     assert finish(process) == -signal.SIGKILL
     assert_resumes_to(straight, scan_file, run, tmp_path / "said")
+
+
+def test_inference_warns_of_weights_that_were_not_trained_yet(scan_file, straight, tmp_path, caplog):
+    run = RunDir(tmp_path / "run")
+    process = train(arguments(scan_file, run.path), tmp_path / "said", Moment("os.rename", "metrics.csv"))
+    assert finish(process) == -signal.SIGKILL
+    for trained, warned in ((run, True), (straight, False)):
+        caplog.clear()
+        words = {"model_path": trained.last_checkpoint, "test_data": scan_file, "accelerator": "cpu", "quiet": True}
+        image = reconstruct(InferenceConfig(output_dir=tmp_path / str(warned), **words))
+        assert ("not trained yet" in caplog.text) == warned
+        assert ("run train --resume auto" in image.inference_log.read_text()) == warned
+        assert ("epoch 0 was not finished" in image.report.read_text()) == warned
+        assert (json.loads(image.metrics.read_text())["trained"]["steps"] == 0) == warned
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
