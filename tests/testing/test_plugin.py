@@ -19,6 +19,7 @@ import jsonschema
 import pytest
 from chromium import Chromium, assert_readable
 
+from ptycho_torch import cli
 from ptycho_torch.testing import archive as archive_module
 from ptycho_torch.testing.archive import read_manifest
 from ptycho_torch.testing.compare import main as compare_main
@@ -482,15 +483,31 @@ def test_git_revision_is_kept_and_the_archive_itself_is_no_change(pytester: pyte
     assert (dirty["dirty"], dirty["changed"]) == (True, [" M test_a.py"])
 
 
-def test_views_can_be_built_again_and_tell_of_altered_files(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_report_makes_the_views_of_an_archive_again(
+    pytester: pytest.Pytester, inner_pytest: Inner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytester.makepyfile(FULL + "\ndef test_other(run_archive): assert 0\n")
+    inner_pytest("--archive", "out")
+    archive = pytester.path / "out"
+    views = [path for path in everything(archive) if path.name in ("index.html", "summary.md")]
+    before = {path: path.read_bytes() for path in views}
+    assert len(views) == 2 * 3
+    for path in views:
+        path.unlink()
+    capsys.readouterr()
+    assert cli.main(["report", str(archive)]) == 0
+    assert capsys.readouterr().out.strip() == str(archive / "index.html")
+    assert {path: path.read_bytes() for path in views} == before
+    (archive / "manifest.json").write_text("{}")
+    assert cli.main(["report", str(archive)]) == 2
+    assert "is not of schema" in capsys.readouterr().err
+
+
+def test_views_tell_of_altered_files(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
     pytester.makepyfile(FULL)
     inner_pytest("--archive", "out")
     (folder,) = (path.parent for path in (pytester.path / "out").glob("*/manifest.json"))
-    first = (folder / "index.html").read_bytes()
-    (folder / "index.html").unlink()
-    build_views(pytester.path / "out")
-    assert (folder / "index.html").read_bytes() == first
-    assert ALTERED.encode() not in first
+    assert ALTERED not in (folder / "index.html").read_text()
     (folder / "artifacts/out/a.png").write_bytes((folder / "artifacts/out/a.png").read_bytes() + b"x")
     build_views(folder)
     page = (folder / "index.html").read_text()
