@@ -1,10 +1,11 @@
-"""What is left when a training is killed, stopped, or runs out of disk. Real processes, real signals."""
+"""Same bits from any process; what is left when a training is killed, stopped, or runs out of disk. All of it for real."""
 
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from child import Moment, finish, train, wait_for
 
 from ptycho_torch.config import InferenceConfig
 from ptycho_torch.inference import reconstruct
+from ptycho_torch.readers.reconstruction import read_reconstruction
 from ptycho_torch.run_dir import LEFTOVER, RunDir
 
 EPOCHS = 4
@@ -49,12 +51,36 @@ def straight(scan_file, tmp_path_factory) -> RunDir:
     return RunDir(folder / "run")
 
 
+@pytest.fixture(scope="module")
+def straight_picture(straight, scan_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("straight_picture")
+    words = {"model_path": straight.last_checkpoint, "test_data": scan_file, "accelerator": "cpu", "quiet": True}
+    return read_reconstruction(reconstruct(InferenceConfig(output_dir=folder, **words)).reconstruction)
+
+
+def test_other_processes_give_the_same_bits(scan_file, straight, straight_picture, run_command, cuda_cpu_env, tmp_path):
+    """With interpreters and hash seeds of their own, and two workers that load where there was none."""
+    run, image = RunDir(tmp_path / "run"), RunDir(tmp_path / "image")
+    words = arguments(scan_file, run.path, "--num_workers", 2)
+    run_command([sys.executable, "-m", "ptycho_torch.train", *words], env=cuda_cpu_env | {"PYTHONHASHSEED": "1"})
+    assert_same_weights(straight, run)
+    words = ["--model_path", run.last_checkpoint, "--test_data", scan_file, "--output_dir", image.path, "--accelerator", "cpu"]
+    run_command([sys.executable, "-m", "ptycho_torch.inference", *words], env=cuda_cpu_env | {"PYTHONHASHSEED": "2"})
+    found = read_reconstruction(image.reconstruction)
+    for name in ("object", "coverage", "origin_yx", "probe", "positions_px"):
+        assert getattr(found, name).tobytes() == getattr(straight_picture, name).tobytes(), name
+
+
+def assert_same_weights(run, other):
+    expected, found = weights(run), weights(other)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
 def assert_resumes_to(straight, scan_file, run, output):
     """--resume auto ends with the same bits as the undisturbed run, and nothing is left behind."""
     assert finish(train(arguments(scan_file, run.path, "--resume", "auto"), output)) == 0, output.read_text()
-    expected, found = weights(straight), weights(run)
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert_same_weights(straight, run)
     assert run.metrics_csv.read_text() == straight.metrics_csv.read_text()
     assert leftovers(run) == []
     assert sorted(path.name for path in run.files()) == sorted(path.name for path in straight.files())
