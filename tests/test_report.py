@@ -6,6 +6,7 @@ import re
 import pytest
 import yaml
 from chromium import assert_readable
+from outline import assert_accessible
 
 from ptycho_torch import cli
 from ptycho_torch.config import InferenceConfig, TrainingConfig, parse, to_yaml
@@ -36,6 +37,10 @@ def test_browser_draws_the_pictures_and_logs_nothing(run, browser, width, dark):
     opened = browser.open(run.report, width=width, dark=dark)
     (run.path / f"report-{width}-{dark}.png").write_bytes(opened.screenshot)
     assert_readable(opened, 7, dark)
+
+
+def test_everybody_can_read_the_page(run):
+    assert_accessible(run.report.read_text(), pictures=7, tables=2)
 
 
 def test_the_page_says_how_the_input_was_read_and_how_to_repeat_it(run, scan_file):
