@@ -2,53 +2,26 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ptycho_torch.errors import InputError
-from ptycho_torch.metrics import Residuals, RingCurves, overlay, pattern_residuals, ring_curves
+from ptycho_torch.metrics import Residuals, RingCurves, overlay, ring_curves
 from ptycho_torch.scan import Reconstruction, Scan
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Assessment:
-    """How far a reconstruction can be trusted, from its own patterns.
-
-    Attributes:
-        residuals: Of every pattern.
-        halves: Ring correlation of two reconstructions, each from a random half of the scan;
-            None where the scan is too small for them.
-    """
-
-    residuals: Residuals
-    halves: RingCurves | None
-
-
-def assess(result: Reconstruction, scan: Scan, reconstruct: Callable[[Scan], Reconstruction], *, seed: int) -> Assessment:
-    """Residuals of a reconstruction, and the ring correlation of two halves of its scan.
-
-    Args:
-        result: To be judged.
-        scan: What it was made from.
-        reconstruct: How it was made; called with each half.
-        seed: Of the division into halves.
-
-    Returns:
-        The assessment; a warning is logged where there are no halves.
-    """
+def assess_halves(scan: Scan, reconstruct: Callable[[Scan], Reconstruction], *, seed: int) -> RingCurves | None:
+    """What `correlate_halves` finds; None, with a warning, where the scan is too small for halves."""
     try:
         halves = correlate_halves(scan, reconstruct, seed=seed)
-        logger.info("two halves of the scan agree up to %.2f of Nyquist (1/2 bit)", halves.resolutions()["half_bit"])
     except InputError as error:
         logger.warning("the halves of the scan cannot be compared: %s", error)
-        halves = None
-    residuals = pattern_residuals(result, scan)
-    logger.info("chi^2 per degree of freedom %.3g", residuals.chi2_per_dof)
-    return Assessment(residuals, halves)
+        return None
+    logger.info("two halves of the scan agree up to %.2f of Nyquist (1/2 bit)", halves.resolutions()["half_bit"])
+    return halves
 
 
 def correlate_halves(scan: Scan, reconstruct: Callable[[Scan], Reconstruction], *, seed: int) -> RingCurves:
@@ -73,13 +46,11 @@ def correlate_halves(scan: Scan, reconstruct: Callable[[Scan], Reconstruction], 
     return ring_curves(pair.image, pair.reference, pair="half")
 
 
-def plain(assessment: Assessment, scan: Scan) -> dict[str, Any]:
-    """The assessment as `metrics.json` states it."""
-    residuals = assessment.residuals
+def plain(residuals: Residuals, halves: RingCurves | None, scan: Scan) -> dict[str, Any]:
+    """The residuals of each position, and the correlation of the halves, as `metrics.json` states them."""
     chi2_per_dof = [float(chi2 / dof) if dof else None for chi2, dof in zip(residuals.chi2, residuals.dof, strict=True)]
     return {
-        "chi2_per_dof": residuals.chi2_per_dof if residuals.dof.any() else None,
-        "frc_halves": assessment.halves.plain() if assessment.halves else None,
+        "frc_halves": halves.plain() if halves else None,
         "positions": {
             "scan_index": scan.scan_index.tolist(),
             "r_factor": residuals.r_factor.tolist(),

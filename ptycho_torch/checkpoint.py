@@ -71,6 +71,9 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
     Args:
         path: Checkpoint file.
 
+    Returns:
+        Generator, and what its training noted about itself, with the ``steps`` that it had taken (None if unknown).
+
     Raises:
         InputError: If the file is damaged, or of another program or generator.
     """
@@ -83,7 +86,8 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
         trained_under(settings["about"])
     except DAMAGE as error:
         raise InputError(f"{path}: does not hold a trained generator '{settings['generator']}' ({_reason(error)})") from error
-    return generator.eval(), settings["about"]
+    steps = content.get("global_step")
+    return generator.eval(), settings["about"] | {"steps": steps if isinstance(steps, int) else None}
 
 
 def _reason(error: Exception) -> str:

@@ -161,8 +161,8 @@ class InferenceConfig(ReadingOptions):
     )
     inference_batch_size: int = option("groups that go through the network at once", default=1, least=1)
     metrics: bool = option(
-        "judge the image without ground truth: chi^2, the residual of each position, and the ring correlation of two "
-        "reconstructions from random halves of the scan; doubles the time",
+        "judge the image without ground truth: the ring correlation of two reconstructions from random halves of the "
+        "scan, which doubles the time, and the residual of each position in metrics.json",
         default=False,
     )
     overwrite: bool = option("replace the reconstruction that the output folder holds", default=False)

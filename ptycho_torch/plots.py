@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
 
 from ptycho_torch.metrics import Overlay, Residuals, RingCurves
@@ -63,7 +65,7 @@ def plot_amplitude(axes: Axes, result: Reconstruction, *, title: str = "Amplitud
     low, high = np.percentile(np.abs(image[seen]), [0.5, 99.5])
     amplitude = np.where(seen, np.abs(image), np.nan)
     show_image(axes, amplitude, title=title, unit="amplitude", extent=extent, cmap="viridis", vmin=low, vmax=high)
-    return _label_pixels(axes)
+    return _draw_scale(_label_pixels(axes), result)
 
 
 def plot_phase(axes: Axes, result: Reconstruction, *, title: str = "Phase") -> Axes:
@@ -72,7 +74,21 @@ def plot_phase(axes: Axes, result: Reconstruction, *, title: str = "Phase") -> A
     phase = np.where(seen, np.angle(image * np.exp(-1j * np.angle(image[seen].mean()))), np.nan)
     reach = min(np.pi, 1.1 * float(np.percentile(np.abs(phase[seen]), 99.5)))
     show_image(axes, phase, title=title, unit="phase [rad]", extent=extent, cmap="twilight_shifted", vmin=-reach, vmax=reach)
-    return _label_pixels(axes)
+    return _draw_scale(_label_pixels(axes), result)
+
+
+def _draw_scale(axes: Axes, result: Reconstruction) -> Axes:
+    """A bar of a round length, a quarter of the picture or less, where the size of a pixel is known."""
+    if result.pixel_size_m is None:
+        return axes
+    left, right = axes.get_xlim()
+    pixel_m = result.pixel_size_m[1]
+    longest_m = 0.25 * (right - left) * pixel_m
+    decade_m = 10.0 ** np.floor(np.log10(longest_m))
+    length_m = max(step * decade_m for step in (1, 2, 5) if step * decade_m <= longest_m)
+    label = f"{1e6 * length_m:g} µm" if length_m >= 1e-6 else f"{1e9 * length_m:g} nm"
+    axes.add_artist(AnchoredSizeBar(axes.transData, length_m / pixel_m, label, "lower right", pad=0.3, sep=3))
+    return axes
 
 
 def _label_pixels(axes: Axes) -> Axes:
@@ -106,6 +122,20 @@ def plot_history(axes: Axes, rows: Sequence[Mapping[str, float]]) -> Axes:
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss [per detector pixel]")
     axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return axes
+
+
+def plot_refinement(axes: Axes, r_work: Sequence[float], r_free: Sequence[float], kept: Sequence[bool]) -> Axes:
+    """R-factors over the passes of a refinement, from its start on, and which passes were kept."""
+    axes.plot(r_work, color="tab:blue", label="R-work, patterns that it used")
+    axes.plot(r_free, color="tab:orange", label="R-free, patterns kept out")
+    chosen = [number for number, good in enumerate(kept) if good]
+    axes.plot(chosen, [r_free[number] for number in chosen], "o", color="tab:orange", label="pass that was kept")
+    axes.set_xlabel("pass")
+    axes.set_ylabel("R-factor")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     return axes
@@ -225,8 +255,9 @@ def plot_over_scan(axes: Axes, positions_px: NDArray[np.float64], values: NDArra
 
 def save_residuals(path: Path, positions_px: NDArray[np.float64], residuals: Residuals, halves: RingCurves | None) -> None:
     """Picture of the residuals over the scan, and of the ring correlation of its halves where there is one."""
-    figure = Figure(figsize=(17 if halves else 11, 4.8), layout="constrained")
-    axes = figure.subplots(1, 3 if halves else 2)
+    panels = 3 if halves else 2
+    figure = Figure(figsize=(6, 4.8 * panels), layout="constrained")  # one above the other, for a phone
+    axes = figure.subplots(panels)
     chi2_per_dof = np.where(residuals.dof > 0, residuals.chi2 / np.maximum(residuals.dof, 1), np.nan)
     plot_over_scan(axes[0], positions_px, residuals.r_factor, title="R-factor of each pattern", unit="R")
     title = f"$\\chi^2$ of each pattern, {residuals.chi2_per_dof:.3g} in all"

@@ -100,6 +100,7 @@ def _history(result: RefinementResult, scan: Scan, gain: float | None) -> dict[s
     )  # fmt: skip
     return {
         "outcome": result.outcome,
+        "r_work_start": first.r_work,
         "r_free_start": first.r_free,
         "r_free": result.r_free,
         "free_scan_index": scan.scan_index[result.free_index.numpy()].tolist(),

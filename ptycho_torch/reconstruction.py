@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from ptycho_torch.accelerator import choose_device
-from ptycho_torch.assessment import assess, plain
+from ptycho_torch.assessment import assess_halves, plain
 from ptycho_torch.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.command import log_to
 from ptycho_torch.conditions import beyond, trained_under
@@ -19,7 +19,7 @@ from ptycho_torch.config import InferenceConfig, to_yaml
 from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.generators import Generator
 from ptycho_torch.grouping import Neighbourhood, divide, join_groups, make_group
-from ptycho_torch.metrics import noise_r_factor, r_factor
+from ptycho_torch.metrics import Residuals, empty_r_factor, noise_r_factor, pattern_residuals
 from ptycho_torch.physics import locate, place_patches
 from ptycho_torch.plots import save_amplitude, save_phase, save_residuals
 from ptycho_torch.polishing import polish
@@ -57,6 +57,9 @@ def infer(config: InferenceConfig) -> RunDir:
         if unknown:
             advice = "; --refine auto makes up for most of it, training on such a scan for all" if config.refine == "0" else ""
             logger.warning("the network was trained on other scans than this one, of %s%s", ", ".join(unknown), advice)
+        if about["steps"] == 0:
+            text = "%s holds weights that were not trained yet: its training ended before epoch 0 did; run train --resume auto"
+            logger.warning(text, checkpoint)
         started = time.perf_counter()
         result, said = make_picture(generator.to(device), scan, config, core=core, size=size)
         duration_s = time.perf_counter() - started
@@ -67,11 +70,13 @@ def infer(config: InferenceConfig) -> RunDir:
         write_formats(run, result, config.format)
         save_amplitude(run.amplitude, result)
         save_phase(run.phase, result)
-        found = figures(result, scan, duration_s, device, refined=said.get("refinement")) | said
+        residuals = pattern_residuals(result, scan)
+        halves = None
         if config.metrics:
-            assessment = assess(result, scan, lambda half: reconstruct_half(generator, half, config), seed=config.seed)
-            save_residuals(run.residuals, scan.positions_px, assessment.residuals, assessment.halves)
-            found |= plain(assessment, scan)
+            halves = assess_halves(scan, lambda half: reconstruct_half(generator, half, config), seed=config.seed)
+            said |= plain(residuals, halves, scan)
+        save_residuals(run.residuals, scan.positions_px, residuals, halves)
+        found = figures(result, scan, residuals, duration_s, device, refined="refinement" in said) | said
         write_json(run.metrics, found | {"beyond_training": unknown, "trained": about})
         write_report(run)
         logger.info("%d patterns in %.2f s: %s", len(scan), duration_s, run.reconstruction)
@@ -224,17 +229,15 @@ def check_not_flat(result: Reconstruction) -> None:
 
 
 def figures(
-    result: Reconstruction, scan: Scan, duration_s: float, device: torch.device, *, refined: dict[str, Any] | None
+    result: Reconstruction, scan: Scan, residuals: Residuals, duration_s: float, device: torch.device, *, refined: bool
 ) -> dict[str, Any]:
     """What `metrics.json` says; also warns where the image does not explain the patterns, with what may help."""
-    empty = Reconstruction(**{**vars(result), "object": np.ones_like(result.object)})
-    r_image, r_empty = r_factor(result, scan), r_factor(empty, scan)
+    r_image, r_empty, r_noise = residuals.total_r_factor, empty_r_factor(result.probe, scan), noise_r_factor(scan)
     if r_image >= r_empty:
         text = "the image explains the patterns no better than an empty one (R %.3g and %.3g); train longer"
         logger.warning(text, r_image, r_empty)
-    r_noise = noise_r_factor(scan)
     logger.info("R-factor %.4f (%.4f for an empty object, about %.4f for counting noise alone)", r_image, r_empty, r_noise)
-    if refined is None and r_image > PROBE_IN_DOUBT * r_noise and r_image > SMALL_R:
+    if not refined and r_image > PROBE_IN_DOUBT * r_noise and r_image > SMALL_R:
         logger.warning("the probe of the file may be wrong: --refine auto --refine_probe finds a better one with the picture")
     return {
         "patterns": len(scan),
@@ -242,6 +245,7 @@ def figures(
         "r_factor": r_image,
         "r_factor_empty": r_empty,
         "r_factor_noise": r_noise,
+        "chi2_per_dof": residuals.chi2_per_dof if residuals.dof.any() else None,
         "variation": variation(result),
         "duration_s": duration_s,
         "patterns_per_s": len(scan) / duration_s,

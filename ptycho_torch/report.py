@@ -13,13 +13,26 @@ from matplotlib.figure import Figure
 
 from ptycho_torch.config import ReportConfig
 from ptycho_torch.errors import InputError
-from ptycho_torch.plots import plot_probe, show_image
+from ptycho_torch.plots import plot_probe, plot_refinement, show_image
 from ptycho_torch.readers.reconstruction import read_reconstruction
 from ptycho_torch.run_dir import RunDir, write_text
 from ptycho_torch.scan import Reconstruction
 from ptycho_torch.testing.archive import MANIFEST
-from ptycho_torch.testing.page import Command, Facts, Gallery, Note, Page, Picture, Section, Table, render_html
+from ptycho_torch.testing.page import Block, Command, Facts, Gallery, Note, Page, Picture, Section, Table, render_html
 from ptycho_torch.testing.views import build_views
+
+LABELS = {
+    "r_factor": "R-factor",
+    "r_factor_empty": "R-factor of an empty object",
+    "r_factor_noise": "R-factor of counting noise alone, about",
+    "chi2_per_dof": "χ² per degree of freedom",
+    "duration_s": "duration / s",
+    "patterns_per_s": "patterns per second",
+    "r_work_start": "R-work at the start",
+    "r_free_start": "R-free at the start",
+    "r_free": "R-free",
+    "gain_of_one_more_mode": "fall of R-free by one more mode of the probe",
+}
 
 
 def report(config: ReportConfig) -> Path:
@@ -31,10 +44,9 @@ def report(config: ReportConfig) -> Path:
     folder = config.folder
     if (folder / MANIFEST).is_file():
         try:
-            build_views(folder)
+            return build_views(folder)
         except ValueError as error:
             raise InputError(str(error)) from error
-        return folder / "index.html"
     run = RunDir(folder)
     if not run.metrics.is_file() or not run.reconstruction.is_file():
         raise InputError(f"{folder}: holds neither a reconstruction nor an archive of tests")
@@ -52,25 +64,23 @@ def describe(run: RunDir) -> Page:
     said = json.loads(run.metrics.read_text(encoding="utf-8"))
     options = yaml.safe_load(run.config.read_text(encoding="utf-8"))
     result = read_reconstruction(run.reconstruction)
-    drawn = [
+    residuals = f"R-factor and chi squared of each pattern over the scan; R-factor {said['r_factor']:.3g} in all"
+    light = [
         Picture(_draw(lambda axes: _plot_coverage(axes, result)), alt="Coverage: light on the object over the scan"),
-        Picture(_draw(lambda axes: plot_probe(axes, result.probe)), alt="First mode of the probe"),
-    ]
-    rows = [
-        (name.replace("_", " "), str(value) if isinstance(value, bool) else value)
-        for name, value in said.items()
-        if isinstance(value, int | float | str)
+        Picture(_draw(lambda axes: plot_probe(axes, result.probe)), alt="Intensity of the probe, all modes together"),
     ]
     sections = [
         Section("Object", [Gallery([_kept(run.amplitude, "Amplitude of the object"), _kept(run.phase, "Phase of the object")])]),
-        Section("Light", [Gallery(drawn)]),
-        Section("Figures", [Table("Figures of the reconstruction", ("Figure", "Value"), rows)]),
+        Section("Residuals", [Gallery([_kept(run.residuals, residuals)])]),
+        Section("Light", [Gallery(light)]),
+        Section("Figures", [_figures("Figures of the reconstruction", said)]),
+        *([_refinement(said["refinement"])] if "refinement" in said else []),
+        Section("Training", [_training(Path(options["model_path"]))]),
         Section("What was decided about the input", [Note(text) for text in said["decisions"]] or [Note("nothing")]),
-        *_pictures(run, options),
         Section("To repeat it", [Command(repeat(options))]),
     ]
-    lead = [Facts([("Scan", str(options["test_data"])), ("Model", str(options["model_path"])), *said["versions"].items()])]
-    return Page("Reconstruction", sections, lead=lead)
+    named = [("Scan", str(options["test_data"])), ("Model", str(options["model_path"])), ("Trained", _steps(said["trained"]))]
+    return Page("Reconstruction", sections, lead=[Facts([*named, *said["versions"].items()])])
 
 
 def repeat(options: dict[str, Any]) -> list[str]:
@@ -84,11 +94,39 @@ def repeat(options: dict[str, Any]) -> list[str]:
     return words
 
 
-def _pictures(run: RunDir, options: dict[str, Any]) -> list[Section]:
-    """Residuals, and the history of the training, where they are."""
-    history = RunDir(Path(options["model_path"])).history
-    found = (("Residuals", run.residuals, "Misfit over the scan"), ("Training", history, "Losses over the epochs"))
-    return [Section(title, [Gallery([_kept(path, alt)])]) for title, path, alt in found if path.is_file()]
+def _figures(caption: str, said: dict[str, Any]) -> Table:
+    """What was said in single words and numbers."""
+    rows = [
+        (LABELS.get(name, name.replace("_", " ")), str(value) if isinstance(value, bool) else value)
+        for name, value in said.items()
+        if isinstance(value, int | float | str)
+    ]
+    return Table(caption, ("Figure", "Value"), rows)
+
+
+def _refinement(said: dict[str, Any]) -> Section:
+    """The course of a refinement."""
+    passes = said["passes"]
+    work, free = ([said[f"{name}_start"], *(entry[name] for entry in passes)] for name in ("r_work", "r_free"))
+    kept = [False, *(entry["kept"] for entry in passes)]
+    drawn = _draw(lambda axes: plot_refinement(axes, work, free, kept))
+    alt = f"R-work and R-free over {len(passes)} passes; R-free from {free[0]:.3g} to {said['r_free']:.3g}"
+    return Section("Refinement", [Gallery([Picture(drawn, alt=alt)]), _figures("Figures of the refinement", said)])
+
+
+def _steps(trained: dict[str, Any]) -> str:
+    """How far the weights were trained."""
+    steps = trained["steps"]
+    return "for an unknown time" if steps is None else f"{steps} steps" if steps else "not yet: epoch 0 was not finished"
+
+
+def _training(model: Path) -> Block:
+    """The history of the training that made a model, where that lies as its run left it."""
+    folder = model.parent.parent if model.is_file() else model  # a checkpoint lies in a folder of the run's
+    history = RunDir(folder).history
+    if not history.is_file():
+        return Note(f"The losses are not shown: there is no {history.name} in {folder} any more.")
+    return Gallery([_kept(history, "Losses of the training over its epochs")])
 
 
 def _kept(path: Path, alt: str) -> Picture:

@@ -48,7 +48,7 @@ class Mutant:
 
 PHYSICS, STITCHING, MIRRORS = "tests/test_physics.py", "tests/test_stitching.py", "tests/test_augmentation.py"
 TRUTH = "tests/test_wrong_image.py::test_the_image_is_the_known_object"
-NPZ = "tests/readers/test_npz.py"
+NPZ, GROUPING, REFINEMENT = "tests/readers/test_npz.py", "tests/test_grouping.py", "tests/test_refinement.py"
 
 MUTANTS = [
     Mutant(
@@ -91,7 +91,7 @@ MUTANTS = [
         "self.positions_px + np.asarray(self.pattern_shape) / 2",
         TRUTH,
     ),
-    Mutant("points farthest from the middle", "grouping.py", "[:k])", "[-k:])", "tests/test_grouping.py"),
+    Mutant("points farthest from the middle", "grouping.py", "[:k])", "[-k:])", GROUPING),
     Mutant(
         "seed ignored in the steps",
         "module.py",
@@ -107,6 +107,57 @@ MUTANTS = [
         "tests/test_training.py -k resumed_run",
     ),
     Mutant("flat image delivered", "reconstruction.py", "FLAT = 0.005", "FLAT = 0.0", "tests/test_training.py -k flat"),
+    Mutant(
+        "kept-out patterns are fitted, too",
+        "refinement/__init__.py",
+        "everything[~torch.isin(everything, free)]",
+        "everything",
+        REFINEMENT,
+    ),
+    Mutant(
+        "conj missing in the step of the probe",
+        "refinement/steps.py",
+        "* patterns.ramps.conj())",
+        "* patterns.ramps)",
+        REFINEMENT,
+    ),
+    Mutant(
+        "sign of the shift of positions",
+        "refinement/positions.py",
+        "patterns.amplitudes(some) - amplitude",
+        "amplitude - patterns.amplitudes(some)",
+        REFINEMENT,
+    ),
+    Mutant(
+        "sign of the prior",
+        "refinement/steps.py",
+        ".mul_(share).sub_(roughness_gradient(ahead)",
+        ".mul_(share).add_(roughness_gradient(ahead)",
+        REFINEMENT,
+    ),
+    Mutant(
+        "mask not shifted as the patterns", "refinement/patterns.py", "else torch.fft.ifftshift(mask)", "else mask", REFINEMENT
+    ),
+    Mutant(
+        "the network sees the patterns that judge",
+        "reconstruction.py",
+        "scan.subset(np.setdiff1d(np.arange(len(scan)), without))",
+        "scan.subset(np.arange(len(scan)))",
+        "tests/test_wrong_image.py -k left_out",
+    ),
+    Mutant(
+        "a point lost in each division", "grouping.py", "order[cut:], parts - left", "order[cut + 1 :], parts - left", GROUPING
+    ),
+    Mutant("the same groups in every epoch", "data.py", "self.epoch = epoch if self.anew else 0", "self.epoch = 0", GROUPING),
+    Mutant("mask of the file inverted", "readers/npz.py", "~bad.astype(bool)", "bad.astype(bool)", NPZ),
+    Mutant("y for x in a flag", "readers/assembly.py", '"y": (-1, 1)', '"y": (1, -1)', "tests/readers/test_assembly.py"),
+    Mutant(
+        "light of neighbours counted as a region's own",
+        "reconstruction.py",
+        "[i < region.core for",
+        "[i <= region.core for",
+        STITCHING,
+    ),
     Mutant(
         "pickle allowed",
         "readers/npz.py",

@@ -7,10 +7,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from ptycho_torch.assessment import assess, correlate_halves, plain
+from ptycho_torch.assessment import assess_halves, correlate_halves, plain
 from ptycho_torch.config import InferenceConfig, TrainingConfig
 from ptycho_torch.errors import InputError
 from ptycho_torch.inference import reconstruct
+from ptycho_torch.metrics import pattern_residuals
 from ptycho_torch.simulate import simulate_scan
 from ptycho_torch.train import train
 
@@ -58,29 +59,27 @@ def test_noisier_halves_agree_less_far(made):
 
 
 def test_the_truth_has_a_chi_squared_of_one_and_an_error_stands_where_it_is(made):
-    assert assess(made.truth, made.scan, noisy_truth(made.truth, 0.1), seed=0).residuals.chi2_per_dof == pytest.approx(
-        1, abs=0.03
-    )
+    assert pattern_residuals(made.truth, made.scan).chi2_per_dof == pytest.approx(1, abs=0.03)
     broken = made.truth.object.copy()
     y, x = np.mgrid[: len(broken), : len(broken)]
     middle = made.scan.positions_px[44]
     broken[np.hypot(y - middle[0], x - middle[1]) < 4] = 1
-    found = assess(replace(made.truth, object=broken), made.scan, noisy_truth(made.truth, 0.1), seed=0).residuals
+    found = pattern_residuals(replace(made.truth, object=broken), made.scan)
     worst = made.scan.positions_px[found.r_factor.argsort()[-4:]]
     assert np.linalg.norm(worst - middle, axis=1).max() < 12  # the beam is 13 pixels wide
 
 
 def test_a_scan_too_small_for_halves_is_still_judged(made, caplog):
     small = made.scan.subset([0, 1, 2, 3])
-    found = assess(made.truth, small, noisy_truth(made.truth, 0.1), seed=0)
-    assert found.halves is None
+    halves = assess_halves(small, noisy_truth(made.truth, 0.1), seed=0)
+    assert halves is None
     assert "cannot be compared: the two images have less than 16 x 16 pixels in common" in caplog.text
-    assert plain(found, small)["frc_halves"] is None
+    assert plain(pattern_residuals(made.truth, small), halves, small)["frc_halves"] is None
     with pytest.raises(InputError, match="has no halves"):
         correlate_halves(made.scan.subset([5]), noisy_truth(made.truth, 0.1), seed=0)
 
 
-def test_infer_metrics_leaves_figures_and_a_picture(scan_file, simulation, tmp_path):
+def test_infer_leaves_residuals_and_with_metrics_also_halves(scan_file, simulation, tmp_path):
     run = train(
         TrainingConfig(
             train_data_file=[scan_file], output_dir=tmp_path / "run", max_epochs=2, gridsize=4, accelerator="cpu", quiet=True
@@ -100,15 +99,16 @@ def test_infer_metrics_leaves_figures_and_a_picture(scan_file, simulation, tmp_p
             )
         )
         stored.append(json.loads(image.metrics.read_text()))
-        assert image.residuals.is_file() == metrics
-        if metrics:
-            assert matplotlib.image.imread(image.residuals)[..., :3].std() > 0.05
+        picture = matplotlib.image.imread(image.residuals)
+        assert picture[..., :3].std() > 0.05
+        assert (picture.shape[0] > 2000) == metrics, "the third panel is that of the halves"
     judged, again, plainly, refined = stored
     assert refined["frc_halves"] != judged["frc_halves"], "halves are refined as the whole is"
     assert refined["chi2_per_dof"] < judged["chi2_per_dof"]
     assert judged["positions"] == again["positions"]
     assert judged["frc_halves"] == again["frc_halves"]
-    assert "chi2_per_dof" not in plainly
+    assert plainly["chi2_per_dof"] == judged["chi2_per_dof"]
+    assert not {"positions", "frc_halves"} & plainly.keys()
     assert judged["positions"]["scan_index"] == simulation.scan.scan_index.tolist()
     photons = simulation.scan.counts[:].sum(axis=(1, 2))
     assert np.average(judged["positions"]["r_factor"], weights=photons) == pytest.approx(judged["r_factor"], rel=1e-4)

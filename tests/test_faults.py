@@ -1,9 +1,11 @@
-"""What is left when a training is killed, stopped, or runs out of disk. Real processes, real signals."""
+"""Same bits from any process; what is left when a training is killed, stopped, or runs out of disk. All of it for real."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +13,9 @@ import pytest
 import torch
 from child import Moment, finish, train, wait_for
 
+from ptycho_torch.config import InferenceConfig
+from ptycho_torch.inference import reconstruct
+from ptycho_torch.readers.reconstruction import read_reconstruction
 from ptycho_torch.run_dir import LEFTOVER, RunDir
 
 EPOCHS = 4
@@ -46,12 +51,36 @@ def straight(scan_file, tmp_path_factory) -> RunDir:
     return RunDir(folder / "run")
 
 
+@pytest.fixture(scope="module")
+def straight_picture(straight, scan_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("straight_picture")
+    words = {"model_path": straight.last_checkpoint, "test_data": scan_file, "accelerator": "cpu", "quiet": True}
+    return read_reconstruction(reconstruct(InferenceConfig(output_dir=folder, **words)).reconstruction)
+
+
+def test_other_processes_give_the_same_bits(scan_file, straight, straight_picture, run_command, cuda_cpu_env, tmp_path):
+    """With interpreters and hash seeds of their own, and two workers that load where there was none."""
+    run, image = RunDir(tmp_path / "run"), RunDir(tmp_path / "image")
+    words = arguments(scan_file, run.path, "--num_workers", 2)
+    run_command([sys.executable, "-m", "ptycho_torch.train", *words], env=cuda_cpu_env | {"PYTHONHASHSEED": "1"})
+    assert_same_weights(straight, run)
+    words = ["--model_path", run.last_checkpoint, "--test_data", scan_file, "--output_dir", image.path, "--accelerator", "cpu"]
+    run_command([sys.executable, "-m", "ptycho_torch.inference", *words], env=cuda_cpu_env | {"PYTHONHASHSEED": "2"})
+    found = read_reconstruction(image.reconstruction)
+    for name in ("object", "coverage", "origin_yx", "probe", "positions_px"):
+        assert getattr(found, name).tobytes() == getattr(straight_picture, name).tobytes(), name
+
+
+def assert_same_weights(run, other):
+    expected, found = weights(run), weights(other)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
 def assert_resumes_to(straight, scan_file, run, output):
     """--resume auto ends with the same bits as the undisturbed run, and nothing is left behind."""
     assert finish(train(arguments(scan_file, run.path, "--resume", "auto"), output)) == 0, output.read_text()
-    expected, found = weights(straight), weights(run)
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert_same_weights(straight, run)
     assert run.metrics_csv.read_text() == straight.metrics_csv.read_text()
     assert leftovers(run) == []
     assert sorted(path.name for path in run.files()) == sorted(path.name for path in straight.files())
@@ -83,6 +112,20 @@ def test_a_training_killed_within_an_epoch_resumes_to_the_same_bits(epochs, scan
     os.kill(process.pid, signal.SIGKILL)
     assert finish(process) == -signal.SIGKILL
     assert_resumes_to(straight, scan_file, run, tmp_path / "said")
+
+
+def test_inference_warns_of_weights_that_were_not_trained_yet(scan_file, straight, tmp_path, caplog):
+    run = RunDir(tmp_path / "run")
+    process = train(arguments(scan_file, run.path), tmp_path / "said", Moment("os.rename", "metrics.csv"))
+    assert finish(process) == -signal.SIGKILL
+    for trained, warned in ((run, True), (straight, False)):
+        caplog.clear()
+        words = {"model_path": trained.last_checkpoint, "test_data": scan_file, "accelerator": "cpu", "quiet": True}
+        image = reconstruct(InferenceConfig(output_dir=tmp_path / str(warned), **words))
+        assert ("not trained yet" in caplog.text) == warned
+        assert ("run train --resume auto" in image.inference_log.read_text()) == warned
+        assert ("epoch 0 was not finished" in image.report.read_text()) == warned
+        assert (json.loads(image.metrics.read_text())["trained"]["steps"] == 0) == warned
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ptycho_torch.data import ScanDataModule
 from ptycho_torch.grouping import compact_regions, divide, join_groups, make_group, nearest_to_middle
 
 
@@ -67,6 +68,23 @@ def test_group_keeps_each_pattern_with_its_position(simulation):
     assert np.array_equal(group.counts[0].numpy(), scan.counts[members].astype(np.float32))
     expected = scan.positions_px[members] - 16 - group.origin_px[0].numpy()
     assert np.allclose(group.corners_px[0].numpy(), expected, atol=1e-5)  # float32 of numbers below 100
+
+
+def test_epochs_are_divided_anew_and_each_uses_every_pattern_once(simulation):
+    scan = simulation.scan
+    data = ScanDataModule([scan], [scan], members=16, batch_size=1, num_workers=0, seed=3)
+    epochs = []
+    for loader in (data.train_dataloader(), data.train_dataloader(), data.val_dataloader()):
+        sampler = loader.sampler
+        for epoch in (0, 1):
+            sampler.set_epoch(epoch)
+            groups = list(sampler)
+            assert sorted(point for _, members in groups for point in members) == list(range(len(scan)))
+            epochs.append({frozenset(members) for _, members in groups})
+    first, second, again, again_second, judged, judged_later = epochs
+    assert (first, second) == (again, again_second)
+    assert first != second
+    assert judged == judged_later
 
 
 def test_batch_shares_the_largest_canvas(simulation):

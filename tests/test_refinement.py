@@ -95,6 +95,17 @@ def test_an_empty_start_is_not_averaged_with(dim):
     assert result.outcome == "refined"
 
 
+def test_patterns_that_were_kept_out_are_not_fitted(dim):
+    """Exchanged among each other, they change how they are predicted and nothing else."""
+    free = draw_free(196, 0.1, 0)
+    counts = dim.scan.counts[:].copy()
+    counts[free] = counts[free.flip(0)]
+    exchanged = replace(dim, scan=replace(dim.scan, counts=counts))
+    as_they_are, other = (run(made, epochs=2, smoothness=0.0, free_index=free).history for made in (dim, exchanged))
+    assert [entry.r_work for entry in as_they_are] == [entry.r_work for entry in other]
+    assert [entry.r_free for entry in as_they_are] != [entry.r_free for entry in other]
+
+
 def test_equal_seeds_give_equal_bits(dim):
     first, again, other = (run(dim, epochs=2, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.obj, again.obj)

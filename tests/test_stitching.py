@@ -96,3 +96,11 @@ def test_coverage_is_where_the_probe_was():
     y, x = (np.arange(size) + corner for size, corner in zip(result.object.shape, result.origin_yx, strict=True))
     expected = sum(np.exp(-((y[:, None] - p[0]) ** 2 + (x - p[1]) ** 2) / 4) for p in positions)
     assert np.allclose(result.coverage, expected / expected.max(), atol=1e-4)  # the Gaussian's tail at the window
+
+
+def test_light_counts_once_however_the_scan_is_cut():
+    """Regions see their neighbours' patterns, whose light is not theirs."""
+    positions = np.stack(np.meshgrid(*[np.arange(6) * 4.0 + 20.3] * 2, indexing="ij"), -1).reshape(-1, 2)
+    scan, flat = scan_at(positions, size=32), Surveyor(lambda y, x: 1 + 0j * y * x)
+    whole, cut = (reconstruct_scan(flat, scan, core=core, size=size, batch_size=1) for core, size in ((36, 36), (6, 11)))
+    assert np.allclose(cut.coverage, whole.coverage, atol=1e-5)

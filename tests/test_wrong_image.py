@@ -104,6 +104,22 @@ def test_an_untrained_network_without_physics_shows_nothing(unseen):
     assert compare(untrained, unseen.truth).correlation < 0.7
 
 
+def test_patterns_left_out_are_not_looked_at(generator, unseen):
+    """What judges a refinement must not have been seen by its start; the canvas still has room for it."""
+    out = np.array([0, 37, 38, 99])
+    spoiled = unseen.scan.counts[:].copy()
+    spoiled[out] = spoiled[out[::-1]]
+    options = {"core": 25, "size": 36, "batch_size": 2}
+    one, other = (
+        reconstruct_scan(generator, replace(unseen.scan, counts=counts), without=out, **options)
+        for counts in (unseen.scan.counts, spoiled)
+    )
+    assert np.array_equal(one.object, other.object)
+    whole = reconstruct_scan(generator, unseen.scan, **options)
+    assert one.object.shape == whole.object.shape
+    assert not np.array_equal(one.object, whole.object)
+
+
 # Laws
 
 

@@ -2,7 +2,7 @@
 
 from ptycho_torch.metrics.alignment import Alignment, align, find_alignment
 from ptycho_torch.metrics.images import Agreement, Overlay, compare, correlation, judge, overlay, psnr, ssim
-from ptycho_torch.metrics.patterns import Residuals, noise_r_factor, pattern_residuals, r_factor
+from ptycho_torch.metrics.patterns import Residuals, empty_r_factor, noise_r_factor, pattern_residuals, r_factor
 from ptycho_torch.metrics.rings import (
     CRITERIA,
     Pair,
@@ -25,6 +25,7 @@ __all__ = [
     "align",
     "compare",
     "correlation",
+    "empty_r_factor",
     "find_alignment",
     "fourier_ring_correlation",
     "judge",

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptycho_torch.physics import locate, predict_counts
+from ptycho_torch.physics import diffraction_intensity, locate, predict_counts
 from ptycho_torch.scan import Reconstruction, Scan
 
 CHUNK = 64  # patterns computed at once
@@ -49,6 +49,23 @@ def r_factor(result: Reconstruction, scan: Scan) -> float:
     return misfit / total
 
 
+def empty_r_factor(probe: NDArray[np.complex64], scan: Scan) -> float:
+    """The R-factor of an empty object, where every pattern is that of the probe alone, wherever the probe stands.
+
+    Args:
+        probe: (M, H, W), in sqrt(photons).
+        scan: Patterns and mask.
+    """
+    mask = torch.from_numpy(scan.mask)
+    intensity = diffraction_intensity(torch.ones(1, *probe.shape[1:]), torch.from_numpy(probe))[:, mask]
+    misfit = total = 0.0
+    for counts in _counts(scan):
+        squares, photons = _amplitude_misfit(intensity, counts[:, mask])
+        misfit += float(squares.sum())
+        total += float(photons.sum())
+    return misfit / total
+
+
 def noise_r_factor(scan: Scan) -> float:
     """The R-factor that a perfect model would leave, from counting noise alone, within some ten per cent.
 
@@ -58,10 +75,10 @@ def noise_r_factor(scan: Scan) -> float:
     Args:
         scan: Patterns and mask.
     """
-    total = np.zeros(scan.pattern_shape)
-    for start in range(0, len(scan), CHUNK):
-        total += np.sum(scan.counts[start : start + CHUNK], axis=0, dtype=np.float64)
-    mean = total[scan.mask] / len(scan)
+    total = torch.zeros(scan.pattern_shape, dtype=torch.float64)
+    for counts in _counts(scan):
+        total += counts.sum(dim=0, dtype=torch.float64)
+    mean = total.numpy()[scan.mask] / len(scan)
     return float(np.minimum(2 * mean, 0.25).sum() / mean.sum())
 
 
@@ -70,14 +87,26 @@ class Residuals:
     """How well each pattern of a scan is explained.
 
     Attributes:
-        r_factor: Misfit of amplitudes of each pattern, as `r_factor`, (N,).
+        misfit: Of amplitudes, the sum of ``(sqrt(I) - sqrt(n))^2`` of each pattern, (N,).
+        photons: Of each pattern, on good pixels, (N,).
         chi2: Pearson's statistic of each pattern, (N,).
         dof: Its number of terms, (N,).
     """
 
-    r_factor: NDArray[np.float64]
+    misfit: NDArray[np.float64]
+    photons: NDArray[np.float64]
     chi2: NDArray[np.float64]
     dof: NDArray[np.int64]
+
+    @property
+    def r_factor(self) -> NDArray[np.float64]:
+        """Misfit of each pattern, as `r_factor`, (N,)."""
+        return self.misfit / np.maximum(self.photons, np.finfo(np.float64).tiny)
+
+    @property
+    def total_r_factor(self) -> float:
+        """Misfit of all patterns, as `r_factor`."""
+        return float(self.misfit.sum() / self.photons.sum())
 
     @property
     def chi2_per_dof(self) -> float:
@@ -115,14 +144,15 @@ def pattern_residuals(result: Reconstruction, scan: Scan) -> Residuals:
     Raises:
         ValueError: If a patch reaches beyond the object.
     """
-    r_factors, chi2, dof = [], [], []
+    misfit, photons, chi2, dof = [], [], [], []
     for intensity, counts in _predictions(result, scan):
-        squares, photons = _amplitude_misfit(intensity, counts)
-        r_factors.append(squares / photons.clamp_min(torch.finfo(photons.dtype).tiny))
+        squares, counted_photons = _amplitude_misfit(intensity, counts)
+        misfit.append(squares)
+        photons.append(counted_photons)
         for expected, counted in zip(*_cells(intensity.numpy(), counts.numpy()), strict=True):
             chi2.append(np.sum((counted - expected) ** 2 / expected))
             dof.append(len(expected))
-    return Residuals(torch.cat(r_factors).numpy(), np.array(chi2), np.array(dof))
+    return Residuals(torch.cat(misfit).numpy(), torch.cat(photons).numpy(), np.array(chi2), np.array(dof))
 
 
 def _predictions(result: Reconstruction, scan: Scan) -> Iterator[tuple[Tensor, Tensor]]:
@@ -130,11 +160,15 @@ def _predictions(result: Reconstruction, scan: Scan) -> Iterator[tuple[Tensor, T
     mask = torch.from_numpy(scan.mask)
     canvas, probe = torch.from_numpy(result.object)[None], torch.from_numpy(result.probe)[None]
     corners = torch.from_numpy(scan.corners_px() - result.origin_yx).float()[None]
-    for start in range(0, len(scan), CHUNK):
-        stop = min(start + CHUNK, len(scan))
-        geometry = locate(corners[:, start:stop], probe, (canvas.shape[1], canvas.shape[2]))
-        counts = torch.from_numpy(np.asarray(scan.counts[start:stop], dtype=np.float32))
+    for chunk, counts in zip(corners.split(CHUNK, dim=1), _counts(scan), strict=True):
+        geometry = locate(chunk, probe, (canvas.shape[1], canvas.shape[2]))
         yield predict_counts(canvas, geometry)[0][:, mask], counts[:, mask]
+
+
+def _counts(scan: Scan) -> Iterator[Tensor]:
+    """Counted photons, float32, (n, H, W), chunk by chunk: the scan may be larger than memory."""
+    for start in range(0, len(scan), CHUNK):
+        yield torch.from_numpy(np.asarray(scan.counts[start : start + CHUNK], dtype=np.float32))
 
 
 def _amplitude_misfit(intensity: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -120,8 +120,6 @@ def _patterns(path: Path, arrays: Arrays, n: int) -> tuple[NDArray, str, list[st
         raise InputError(f"{path}: {key} is {patterns.dtype} of shape {patterns.shape}; expected real numbers of shape (n, N, N)")
     if n == 0:
         raise InputError(f"{path}: {POSITION_KEYS[0]} is empty; expected n > 0 scan points")
-    if n == 0:
-        raise InputError(f"{path}: {POSITION_KEYS[0]} is empty; expected n > 0 scan points")
     first, second, third = patterns.shape
     if first == n and second != third and n in (second, third):
         raise InputError(f"{path}: {key} has shape {patterns.shape}, so its axes cannot be told apart; expected (n, N, N)")

@@ -1,12 +1,14 @@
 """One folder of evidence: what a test ran, read, made and measured; `manifest.json` is the truth."""
 
+import contextlib
+import functools
 import hashlib
 import json
 import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,14 @@ MANIFEST = "manifest.json"
 KEPT_LIMIT_BYTES = 50 * 2**20  # a larger artifact is listed with its SHA-256, not copied
 MESSAGE_LIMIT = 20_000  # characters of a failure's message; the command's whole output is in files of its own
 BETTER = ("higher", "lower", "equal")
+RESULT_KEYS = (
+    "state",
+    "exit_status",
+    "wall_s",
+    "cpu_s",
+    "peak_memory_bytes",
+    "problem",
+)  # of a command, as the manifest has them
 
 Entry = dict[str, Any]
 
@@ -93,22 +103,6 @@ class Collected:
     name: str
     caption: str
     seen: dict[Path, tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class AssertionGroup:
-    """Writes the verdict of a `with` block into its entry of the manifest."""
-
-    entry: Entry
-    write: Callable[[], None]
-
-    def __enter__(self) -> None:
-        self.write()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.entry["verdict"] = verdict_of(error)
-        self.entry["message"] = describe(error) if error else ""
-        self.write()
 
 
 class RunArchive:
@@ -224,12 +218,22 @@ class RunArchive:
         self._write()
         return number
 
-    def assertions(self, name: str) -> "AssertionGroup":
-        """A context manager that names the assertions in its block and records whether they held."""
+    @contextlib.contextmanager
+    def assertions(self, name: str) -> Iterator[None]:
+        """Name the assertions in a `with` block, and record whether they held."""
         test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
         entry: Entry = {"name": name, "test": test, "verdict": "running", "message": ""}
         self._manifest["groups"].append(entry)
-        return AssertionGroup(entry, self._write)
+        self._write()
+        try:
+            yield
+        except BaseException as error:
+            entry |= {"verdict": verdict_of(error), "message": describe(error)}
+            raise
+        else:
+            entry["verdict"] = verdict_of(None)
+        finally:
+            self._write()
 
     def run_command(
         self,
@@ -245,27 +249,22 @@ class RunArchive:
         words = [os.fspath(word) for word in args]
         variables = recorded_variables(dict(os.environ if env is None else env))
         entry: Entry = {"args": words, "cwd": str(cwd or Path.cwd()), "env": variables, "started": now()}
-        entry |= {"state": "running", "exit_status": None, "wall_s": 0.0, "cpu_s": 0.0, "peak_memory_bytes": 0}
-        entry |= {"problem": "", "stdout": None, "stderr": None}
+        entry |= {key: getattr(CommandResult((), "running"), key) for key in RESULT_KEYS} | {"stdout": None, "stderr": None}
         self._manifest["commands"].append(entry)
         self._write()
-        record = self._recorder(entry, len(self._manifest["commands"]))
+        record = functools.partial(self._record, entry, len(self._manifest["commands"]))
         return run_command(words, env=env, cwd=cwd, timeout_s=timeout_s, check=check, record=record)
 
-    def _recorder(self, entry: Entry, number: int) -> Callable[[CommandResult], None]:
-        """A function that completes a command's entry with its result."""
-
-        def record(result: CommandResult) -> None:
-            self.commands.append(result)
-            for key in ("state", "exit_status", "wall_s", "cpu_s", "peak_memory_bytes", "problem"):
-                entry[key] = getattr(result, key)
-            for stream in ("stdout", "stderr"):
-                text = self._redactor.text(getattr(result, stream))
-                entry[stream] = self._keep(f"commands/{number:02d}-{stream}.txt", text.encode(errors="replace"))
-            self._collect()
-            self._write()
-
-        return record
+    def _record(self, entry: Entry, number: int, result: CommandResult) -> None:
+        """Complete a command's entry with its result."""
+        self.commands.append(result)
+        for key in RESULT_KEYS:
+            entry[key] = getattr(result, key)
+        for stream in ("stdout", "stderr"):
+            text = self._redactor.text(getattr(result, stream))
+            entry[stream] = self._keep(f"commands/{number:02d}-{stream}.txt", text.encode(errors="replace"))
+        self._collect()
+        self._write()
 
     def close(self, verdict: str, message: str = "") -> None:
         """Write the verdict; a later call replaces it."""

@@ -7,8 +7,9 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from ptycho_torch.testing.archive import Entry, read_manifest, write_atomically
 from ptycho_torch.testing.page import (
@@ -22,6 +23,7 @@ from ptycho_torch.testing.page import (
     Section,
     Table,
     Verdict,
+    plain,
     render_html,
     render_markdown,
 )
@@ -29,32 +31,31 @@ from ptycho_torch.testing.views import kept_name, outcome, pictures, read_runs, 
 
 ROUND_OFF = 1e-12  # relative; a loss of exactly the tolerance is allowed, in spite of binary fractions
 FAILING = ("worse", "missing")
+QUANTITIES = (("wall time / s", "wall_s", 1.0), ("CPU time / s", "cpu_s", 1.0), ("peak memory / MiB", "peak_memory_bytes", 2**20))
+
+Row = tuple[Cell, ...]
+Run = tuple[Path, Entry]  # folder and manifest
+NOTHING: Entry = {"verdict": "missing", "metrics": [], "commands": [], "artifacts": []}
+Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run of an archive: where it lies and what its manifest says."""
-
-    folder: Path
-    manifest: Entry
-
-
-@dataclass(frozen=True)
+@dataclass
 class Comparison:
-    """Rows of (test, what, before, now, ...) for each table, and changed pictures as (before, now)."""
+    """Rows of each table, which begin with the test, and changed pictures as (before, now)."""
 
-    metrics: list[tuple[Cell, ...]]
-    verdicts: list[tuple[Cell, ...]]
-    times: list[tuple[Cell, ...]]
-    artifacts: list[tuple[Cell, ...]]
-    pictures: list[tuple[Picture, Picture]]
+    metrics: list[Row] = field(default_factory=list)
+    verdicts: list[Row] = field(default_factory=list)
+    times: list[Row] = field(default_factory=list)
+    artifacts: list[Row] = field(default_factory=list)
+    pictures: list[tuple[Picture, Picture]] = field(default_factory=list)
 
     @property
     def worse(self) -> list[str]:
         """One sentence for each metric that is worse than its tolerance or has gone."""
         failing = [row for row in self.metrics if isinstance(row[-1], Verdict) and row[-1].word in FAILING]
-        return [f"{test}: {name} was {show(before)}, is {show(new)} (tolerance {show(allowed)}): {show(verdict)}"
-                for test, name, before, new, allowed, verdict in failing]  # fmt: skip
+        words = [[plain(value) or "not recorded" for value in row] for row in failing]
+        return [f"{test}: {name} was {before}, is {now} (tolerance {allowed}): {verdict}"
+                for test, name, before, now, allowed, verdict in words]  # fmt: skip
 
 
 def compare_archives(reference: Path, new: Path) -> Comparison:
@@ -67,25 +68,25 @@ def compare_archives(reference: Path, new: Path) -> Comparison:
     Raises:
         ValueError: If one of the folders is not an archive.
     """
-    before, now = latest_runs(reference), latest_runs(new)
-    had = set(read_manifest(new)["tests"])
-    both = [(test, before[test], now[test]) for test in before if test in now]
-    gone = [test for test in before if test not in now]
-    verdicts: list[tuple[Cell, ...]] = [
-        (test, Verdict(outcome(old.manifest)), Verdict(outcome(run.manifest))) for test, old, run in both
-    ]
-    verdicts += [
-        (test, Verdict(outcome(before[test].manifest)), Verdict("missing" if test in had else "not run")) for test in gone
-    ]
-    verdicts += [(test, "", Verdict(outcome(now[test].manifest))) for test in now if test not in before]
-    return Comparison(
-        metrics=[row for test, old, run in both for row in compare_metrics(test, old.manifest, run.manifest)]
-        + [row for test in gone if test in had for row in compare_metrics(test, before[test].manifest, {"metrics": []})],
-        verdicts=verdicts,
-        times=[row for test, old, run in both for row in compare_times(test, old.manifest, run.manifest)],
-        artifacts=[row for test, old, run in both for row in compare_artifacts(test, old.manifest, run.manifest)],
-        pictures=[pair for _, old, run in both for pair in changed_pictures(old, run)],
-    )
+    selected = read_manifest(new)["tests"]
+    found = Comparison()
+    for test, before, now in paired(latest_runs(reference), latest_runs(new)):
+        was = Verdict(outcome(before[1])) if before else ""
+        if before is None or (now is None and test not in selected):
+            found.verdicts.append((test, was, Verdict(outcome(now[1]) if now else "not run")))
+            continue
+        old, run = before[1], now[1] if now else NOTHING
+        found.verdicts.append((test, was, Verdict(outcome(run))))
+        found.metrics += compare_metrics(test, old, run)
+        found.times += compare_times(test, old, run)
+        found.artifacts += compare_artifacts(test, old, run)
+        found.pictures += changed_pictures(before, now) if now else []
+    return found
+
+
+def paired(before: dict[str, Item], now: dict[str, Item]) -> list[tuple[str, Item | None, Item | None]]:
+    """(name, before, now) for every name of either; None where it is missing."""
+    return [(name, before.get(name), now.get(name)) for name in before | now]
 
 
 def latest_runs(archive: Path) -> dict[str, Run]:
@@ -93,29 +94,26 @@ def latest_runs(archive: Path) -> dict[str, Run]:
     if read_manifest(archive)["kind"] != "session":
         raise ValueError(f"{archive} is the folder of one run; give the archive that it lies in")
     runs = sorted(read_runs(archive).items(), key=lambda item: (item[1]["attempt"], item[1]["finished"] or ""))
-    return {manifest["test"]: Run(folder, manifest) for folder, manifest in runs}
+    return {manifest["test"]: (folder, manifest) for folder, manifest in runs}
 
 
-def compare_metrics(test: str, old: Entry, new: Entry) -> list[tuple[Cell, ...]]:
+def compare_metrics(test: str, old: Entry, new: Entry) -> list[Row]:
     """(test, metric, before, now, tolerance, verdict) for every metric of either run."""
-    before, now = ({metric["name"]: metric for metric in run["metrics"]} for run in (old, new))
-    rows: list[tuple[Cell, ...]] = []
-    for name in [*before, *(name for name in now if name not in before)]:
-        stating = before.get(name) or now[name]
-        if stating["tolerance"] is None and name in now:
-            stating = now[name]
-        values = [side[name]["value"] if name in side else "" for side in (before, now)]
-        verdict = judge(stating, before.get(name), now.get(name))
-        rows.append((test, name, *values, stated(stating["tolerance"]), Verdict(verdict)))
+    rows: list[Row] = []
+    for name, before, now in paired(*({metric["name"]: metric for metric in run["metrics"]} for run in (old, new))):
+        values = [side["value"] if side else "" for side in (before, now)]
+        tolerances = [side["tolerance"] for side in (before, now) if side and side["tolerance"] is not None]
+        rows.append((test, name, *values, stated(tolerances[0] if tolerances else None), Verdict(judge(before, now))))
     return rows
 
 
-def judge(stating: Entry, before: Entry | None, now: Entry | None) -> str:
+def judge(before: Entry | None, now: Entry | None) -> str:
     """The verdict: "same", "better", "changed", "worse", "missing" or "new"; not a number is worse than any."""
     if before is None:
         return "new"
     if now is None:
-        return "missing" if stating["tolerance"] is not None else "not recorded"
+        return "missing" if before["tolerance"] is not None else "not recorded"
+    stating = now if before["tolerance"] is None else before
     old, value = float(before["value"]), float(now["value"])
     if old == value or (math.isnan(old) and math.isnan(value)):
         return "same"
@@ -127,59 +125,47 @@ def judge(stating: Entry, before: Entry | None, now: Entry | None) -> str:
     return "better" if loss < 0 and stating["better"] in ("higher", "lower") else "changed"
 
 
-def compare_times(test: str, old: Entry, new: Entry) -> list[tuple[Cell, ...]]:
+def compare_times(test: str, old: Entry, new: Entry) -> list[Row]:
     """(test, command, quantity, before, now, ratio) for the commands that both ran, by their order."""
-    quantities = (
-        ("wall time / s", "wall_s", 1.0),
-        ("CPU time / s", "cpu_s", 1.0),
-        ("peak memory / MiB", "peak_memory_bytes", 2**20),
-    )
-    return [
-        (test, f"{number}", label, *(round(one[key] / unit, 3) for one in (a, b)), ratio(a[key], b[key]))
-        for number, (a, b) in enumerate(zip(old["commands"], new["commands"], strict=False), 1)
-        for label, key, unit in quantities
-    ]
+    rows: list[Row] = []
+    for number, (before, now) in enumerate(zip(old["commands"], new["commands"], strict=False), 1):
+        for label, key, unit in QUANTITIES:
+            ratio: Cell = round(now[key] / before[key], 2) if before[key] else ""
+            rows.append((test, f"{number}", label, round(before[key] / unit, 3), round(now[key] / unit, 3), ratio))
+    return rows
 
 
-def ratio(before: float, now: float) -> Cell:
-    """How many times as much it is now."""
-    return round(now / before, 2) if before else ""
-
-
-def compare_artifacts(test: str, old: Entry, new: Entry) -> list[tuple[Cell, ...]]:
+def compare_artifacts(test: str, old: Entry, new: Entry) -> list[Row]:
     """(test, artifact, "same", "changed", "added" or "removed", bytes before, bytes now)."""
-    before, now = ({kept_name(entry): entry for entry in run["artifacts"]} for run in (old, new))
-    rows: list[tuple[Cell, ...]] = []
-    for name in [*before, *(name for name in now if name not in before)]:
-        a, b = before.get(name), now.get(name)
-        change = "added" if a is None else "removed" if b is None else "same" if a["sha256"] == b["sha256"] else "changed"
-        rows.append((test, name, change, a["bytes"] if a else "", b["bytes"] if b else ""))
+    rows: list[Row] = []
+    for name, before, now in paired(*({kept_name(entry): entry for entry in run["artifacts"]} for run in (old, new))):
+        if before and now:
+            change = "same" if before["sha256"] == now["sha256"] else "changed"
+        else:
+            change = "removed" if before else "added"
+        rows.append((test, name, change, *(side["bytes"] if side else "" for side in (before, now))))
     return rows
 
 
 def changed_pictures(old: Run, new: Run) -> list[tuple[Picture, Picture]]:
     """Pictures of one name that are not the same, byte for byte."""
-    before, now = ({picture.caption: picture for picture in pictures(run.folder, run.manifest)} for run in (old, new))
-    return [(before[name], now[name]) for name in before if name in now and before[name].png != now[name].png]
-
-
-def tables(found: Comparison) -> list[tuple[str, Block]]:
-    """Title and table of each part of a comparison."""
-    parts: list[tuple[str, str, Sequence[str], list[tuple[Cell, ...]]]] = [
-        ("Metrics", "Metrics side by side", ("Test", "Metric", "Before", "Now", "Tolerance", "Verdict"), found.metrics),
-        ("Verdicts", "Verdict of each run", ("Test", "Before", "Now"), found.verdicts),
-        ("Times", "What the commands took", ("Test", "Command", "Quantity", "Before", "Now", "Ratio"), found.times),
-        ("Artifacts", "Produced files", ("Test", "File", "Change", "Bytes before", "Bytes now"), found.artifacts),
-    ]
-    return [
-        (title, Table(caption, columns, rows) if rows else Note("Nothing to compare.")) for title, caption, columns, rows in parts
-    ]
+    both = paired(*({picture.caption: picture for picture in pictures(*run)} for run in (old, new)))
+    return [(before, now) for _, before, now in both if before and now and before.png != now.png]
 
 
 def comparison_page(found: Comparison) -> Page:
     """The comparison as a page."""
+    tables = (
+        ("Metrics", "Metrics side by side", ("Test", "Metric", "Before", "Now", "Tolerance", "Verdict"), found.metrics),
+        ("Verdicts", "Verdict of each run", ("Test", "Before", "Now"), found.verdicts),
+        ("Times", "What the commands took", ("Test", "Command", "Quantity", "Before", "Now", "Ratio"), found.times),
+        ("Artifacts", "Produced files", ("Test", "File", "Change", "Bytes before", "Bytes now"), found.artifacts),
+    )
+    sections = [
+        Section(title, [Table(caption, columns, rows) if rows else Note("Nothing to compare.")])
+        for title, caption, columns, rows in tables
+    ]
     pairs: list[Block] = [Gallery([side(old, "before"), side(new, "now")]) for old, new in found.pictures]
-    sections = [Section(title, [block]) for title, block in tables(found)]
     sections.append(Section("Changed pictures", pairs or [Note("No picture changed.")]))
     lead = Facts([("Metrics worse than their tolerance", f"{len(found.worse)}"), ("Pictures changed", f"{len(pairs)}")])
     return Page("Two archives side by side", sections, lead=[lead], verdict="worse" if found.worse else "no worse")
@@ -195,11 +181,6 @@ def write_comparison(found: Comparison, folder: Path) -> None:
 def side(picture: Picture, when: str) -> Picture:
     """The picture, labelled as the earlier or the later one."""
     return Picture(picture.png, alt=f"{picture.alt}, {when}", caption=f"{when}: {picture.caption}")
-
-
-def show(value: Cell) -> str:
-    """A cell as plain text."""
-    return value.word if isinstance(value, Verdict) else str(value) or "not recorded"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,16 +18,9 @@ ANSI_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 STYLE = Path(__file__).with_name("page.css")
 NUMBER = ' class="number"'
-MARKS = {
-    "passed": "✓",
-    "failed": "✗",
-    "error": "✗",
-    "worse": "✗",
-    "interrupted": "✗",
-    "missing": "✗",
-    "better": "✓",
-    "no worse": "✓",
-}
+GOOD = ("passed", "better", "no worse")
+BAD = ("failed", "error", "worse", "interrupted", "missing")
+MARKS = dict.fromkeys(GOOD, "✓") | dict.fromkeys(BAD, "✗")
 
 
 @dataclass(frozen=True)
@@ -179,6 +172,15 @@ def text(value: str) -> str:
     return escape(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", ANSI_ESCAPE.sub("", value.replace("\r\n", "\n"))))
 
 
+def plain(value: Cell) -> str:
+    """A value as text; whole numbers in full."""
+    if isinstance(value, Link):
+        return value.text
+    if isinstance(value, Verdict):
+        return value.word
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def cell(value: Cell) -> str:
     """A value inside a table or a list of facts."""
     if isinstance(value, Link):
@@ -186,7 +188,7 @@ def cell(value: Cell) -> str:
     if isinstance(value, Verdict):
         kind, mark = re.sub(r"[^a-z]", "-", value.word), MARKS.get(value.word, "•")
         return f'<span class="verdict {kind}"><span aria-hidden="true">{mark}</span> {text(value.word)}</span>'
-    return text(value if isinstance(value, str) else f"{value:.6g}")
+    return text(plain(value))
 
 
 def block(part: Block) -> str:
@@ -237,9 +239,8 @@ def fenced(words: str) -> str:
 def literal(value: Cell) -> str:
     """A value on one line of Markdown, its punctuation taken literally."""
     if isinstance(value, Link):
-        return f"[{literal(value.text)}]({quote(value.path, errors='replace')})"
-    word = value.word if isinstance(value, Verdict) else value if isinstance(value, str) else f"{value:.6g}"
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(ANSI_ESCAPE.sub("", word).split()))
+        return f"[{literal(plain(value))}]({quote(value.path, errors='replace')})"
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(ANSI_ESCAPE.sub("", plain(value)).split()))
 
 
 def picture(part: Picture) -> str:

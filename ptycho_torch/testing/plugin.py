@@ -72,14 +72,19 @@ class ArchiveSession:
             make_room(folder)
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
-        self._manifest: Entry = {"schema": SCHEMA, "kind": "session"}
-        self._manifest |= {
+        self._manifest: Entry = {
+            "schema": SCHEMA,
+            "kind": "session",
             "command": ["pytest", *config.invocation_params.args],
             "verdict": "running",
             "exit_status": None,
+            "started": now(),
+            "finished": None,
+            "duration_s": 0.0,
+            "tests": {},
+            "runs": [],
+            "environment": describe_environment(config.rootpath, folder),
         }
-        self._manifest |= {"started": now(), "finished": None, "duration_s": 0.0, "tests": {}, "runs": []}
-        self._manifest["environment"] = describe_environment(config.rootpath, folder)
         self._write()
 
     def _write(self) -> None:

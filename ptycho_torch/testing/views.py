@@ -137,16 +137,8 @@ def stated(tolerance: float | None) -> Cell:
 
 def pictures(folder: Path, run: Entry) -> list[Picture]:
     """The kept PNG artifacts that are still what was kept."""
-    found = [(entry, kept_bytes(folder, entry)) for entry in run["artifacts"]]
-    return [
-        Picture(
-            data,
-            alt=entry["caption"] or kept_name(entry),
-            caption=f"{kept_name(entry)}: {entry['caption']}".rstrip(": "),
-        )
-        for entry, data in found
-        if data.startswith(PNG_SIGNATURE)
-    ]
+    found = [(f"{kept_name(entry)}: {entry['caption']}".rstrip(": "), kept_bytes(folder, entry)) for entry in run["artifacts"]]
+    return [Picture(data, alt=words, caption=words) for words, data in found if data.startswith(PNG_SIGNATURE)]
 
 
 def kept_name(entry: Entry) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from ptycho_torch.metrics import noise_r_factor, pattern_residuals, r_factor
+from ptycho_torch.metrics import empty_r_factor, noise_r_factor, pattern_residuals, r_factor
 from ptycho_torch.simulate import simulate_scan
 
 
@@ -40,7 +40,9 @@ def test_r_factor_agrees_with_a_direct_sum(simulation):
         of_each.append(squares / counts.sum())
         misfit, total = misfit + squares, total + counts.sum()
     assert r_factor(result, scan) == pytest.approx(misfit / total, rel=1e-4)  # float32 transforms
-    assert pattern_residuals(result, scan).r_factor == pytest.approx(of_each, rel=1e-4)
+    found = pattern_residuals(result, scan)
+    assert found.r_factor == pytest.approx(of_each, rel=1e-4)
+    assert found.total_r_factor == pytest.approx(misfit / total, rel=1e-4)
 
 
 def test_r_factor_of_the_truth_is_counting_noise(simulation):
@@ -51,6 +53,15 @@ def test_r_factor_of_the_truth_is_counting_noise(simulation):
     assert 0.9 * many < value < 1.1 * (counts > 0).sum() / 4 / counts.sum() + 0.01
     empty = replace(simulation.truth, object=np.ones_like(simulation.truth.object))
     assert r_factor(empty, simulation.scan) > 10 * value
+
+
+def test_the_r_factor_of_an_empty_object_needs_no_object(simulation):
+    """With two modes, and positions between the pixels: where the probe stands changes no intensity."""
+    probe = np.concatenate([simulation.scan.probe, 0.3j * simulation.scan.probe[:, ::-1]]).astype(np.complex64)
+    empty = replace(simulation.truth, object=np.ones_like(simulation.truth.object), probe=probe)
+    scan = masked(simulation.scan)
+    assert np.ptp(scan.positions_px % 1) > 0.5
+    assert empty_r_factor(probe, scan) == pytest.approx(r_factor(empty, scan), rel=1e-4)  # float32
 
 
 def test_r_free_is_the_r_factor_of_patterns_that_were_held_out(simulation):

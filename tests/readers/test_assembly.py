@@ -111,6 +111,7 @@ def test_positions_are_swapped_and_reversed(source):
     assert np.allclose(read(source, swap_xy=True).positions_px, plain[:, ::-1])
     assert np.allclose(read(source, negate_positions="both").positions_px, -plain)
     assert np.allclose(read(source, negate_positions="x").positions_px, plain * [1, -1])
+    assert np.allclose(read(source, negate_positions="y").positions_px, plain * [-1, 1])
 
 
 def test_a_stated_center_comes_to_the_middle(source, measured):

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from chromium import Chromium, assert_readable
+from outline import Outline, assert_accessible
 
 from ptycho_torch.testing.page import (
     Command,
@@ -25,7 +25,6 @@ from ptycho_torch.testing.page import (
 )
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\" \x1b[31mred\x1b[0m \x00 | `tick` é"
-VOID = {"meta", "img", "br", "link"}
 
 
 @pytest.fixture(scope="session")
@@ -48,29 +47,6 @@ def page(png: Callable[..., bytes]) -> Page:
     )
 
 
-class Outline(HTMLParser):
-    """Checks that tags nest and collects them with their attributes and the text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def test_text_is_shown_and_never_becomes_markup(page: Page) -> None:
     outline = Outline(render_html(page))
     assert outline.text.count("<script>alert('x')</script> & \"quotes\" red \N{REPLACEMENT CHARACTER}") == 4
@@ -90,14 +66,36 @@ def test_page_refers_to_nothing_outside_itself(page: Page) -> None:
 
 
 def test_every_picture_has_words_and_every_table_headings(page: Page) -> None:
-    tags = Outline(render_html(page)).tags
-    assert [attributes["alt"] for tag, attributes in tags if tag == "img"] == [
+    html = render_html(page)
+    assert_accessible(html, pictures=2, tables=1)
+    assert [attributes["alt"] for tag, attributes in Outline(html).tags if tag == "img"] == [
         "amplitude of the object",
         "phase of the object",
     ]
-    assert all(attributes.get("scope") in ("col", "row") for tag, attributes in tags if tag == "th")
-    assert sum(tag == "caption" for tag, _ in tags) == sum(tag == "table" for tag, _ in tags) == 1
-    assert dict(tags)["html"] == {"lang": "en"}
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('alt="phase of the object"', 'alt=""'),
+        ('alt="phase of the object"', 'alt="amplitude of the object"'),
+        ('<html lang="en">', "<html>"),
+        ('<th scope="col"', "<th"),
+        ("<caption>All metrics</caption>", ""),
+        ('tabindex="0" aria-label="All metrics"', ""),
+        ('<pre tabindex="0" aria-label="open">', "<pre>"),
+        ('href="#main"', 'href="#content"'),
+        ('id="s1"', 'id="s0"'),
+        ("<h2 ", "<h3 "),
+    ],
+)
+def test_what_a_reader_would_miss_is_noticed(page: Page, right: str, wrong: str) -> None:
+    """The control: each of these makes the page worse for somebody."""
+    html = render_html(page)
+    assert right in html
+    broken = html.replace(right, wrong, 1).replace("</h2>", "</h3>", 1 if wrong == "<h3 " else 0)
+    with pytest.raises(AssertionError):
+        assert_accessible(broken, pictures=2, tables=1)
 
 
 def test_picture_that_is_no_png_is_refused() -> None:

@@ -18,7 +18,9 @@ from typing import Any
 import jsonschema
 import pytest
 from chromium import Chromium, assert_readable
+from outline import assert_accessible
 
+from ptycho_torch import cli
 from ptycho_torch.testing import archive as archive_module
 from ptycho_torch.testing.archive import read_manifest
 from ptycho_torch.testing.compare import main as compare_main
@@ -412,14 +414,38 @@ def test_entry_point_bears_the_name_of_its_module() -> None:
     assert {(one.name, one.value) for one in points} == {("ptycho_torch.testing.plugin", "ptycho_torch.testing.plugin")}
 
 
-def test_plugin_needs_pytest_and_the_standard_library_only() -> None:
-    code = (
-        "import sys, pytest; before = {m.partition('.')[0] for m in sys.modules}; import ptycho_torch.testing.plugin; "
-        "print(sorted({m.partition('.')[0] for m in sys.modules} - before - set(sys.stdlib_module_names)))"
-    )
-    env = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout == "['ptycho_torch']\n"
+ALONE = """
+import importlib.machinery, sys, pytest
+class Refuse:
+    own = {"test_full", "wants_numpy", "wants_torch"}
+    allowed = own | {"pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py", *sys.stdlib_module_names}
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top == "ptycho_torch" and (name == top or name.startswith("ptycho_torch.testing")) or top in self.allowed:
+            return None
+        if name == "torch":  # the package's root looks whether it is there
+            return importlib.machinery.ModuleSpec(name, self)
+        raise ImportError(f"{name} is neither pytest nor of the standard library")
+    def create_module(self, spec):
+        raise ImportError(f"{spec.name} is neither pytest nor of the standard library")
+sys.meta_path.insert(0, Refuse())
+sys.exit(pytest.main(["-p", "ptycho_torch.testing.plugin", *sys.argv[1:]]))
+"""
+
+
+def test_plugin_needs_pytest_and_the_standard_library_only(pytester: pytest.Pytester) -> None:
+    """Archive, comparison and pages in an interpreter that refuses to import anything else."""
+    pytester.makepyfile(test_full=FULL, wants_numpy="import numpy", wants_torch="import torch")
+    env = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+    def run(*words: str) -> int:
+        return subprocess.run([sys.executable, "-c", ALONE, *words], cwd=pytester.path, env=env, check=False).returncode
+
+    assert run("--archive", "old", "test_full.py") == 0
+    assert run("--archive", "new", "--archive-compare", "old", "test_full.py") == 0
+    assert "no worse" in (pytester.path / "new" / "compare.md").read_text()
+    for control in ("wants_numpy.py", "wants_torch.py"):
+        assert run(control) == pytest.ExitCode.INTERRUPTED, "what is refused is noticed"
 
 
 def test_environment_fixture_hides_gpus_and_cannot_leak(
@@ -482,15 +508,31 @@ def test_git_revision_is_kept_and_the_archive_itself_is_no_change(pytester: pyte
     assert (dirty["dirty"], dirty["changed"]) == (True, [" M test_a.py"])
 
 
-def test_views_can_be_built_again_and_tell_of_altered_files(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_report_makes_the_views_of_an_archive_again(
+    pytester: pytest.Pytester, inner_pytest: Inner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytester.makepyfile(FULL + "\ndef test_other(run_archive): assert 0\n")
+    inner_pytest("--archive", "out")
+    archive = pytester.path / "out"
+    views = [path for path in everything(archive) if path.name in ("index.html", "summary.md")]
+    before = {path: path.read_bytes() for path in views}
+    assert len(views) == 2 * 3
+    for path in views:
+        path.unlink()
+    capsys.readouterr()
+    assert cli.main(["report", str(archive)]) == 0
+    assert capsys.readouterr().out.strip() == str(archive / "index.html")
+    assert {path: path.read_bytes() for path in views} == before
+    (archive / "manifest.json").write_text("{}")
+    assert cli.main(["report", str(archive)]) == 2
+    assert "is not of schema" in capsys.readouterr().err
+
+
+def test_views_tell_of_altered_files(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
     pytester.makepyfile(FULL)
     inner_pytest("--archive", "out")
     (folder,) = (path.parent for path in (pytester.path / "out").glob("*/manifest.json"))
-    first = (folder / "index.html").read_bytes()
-    (folder / "index.html").unlink()
-    build_views(pytester.path / "out")
-    assert (folder / "index.html").read_bytes() == first
-    assert ALTERED.encode() not in first
+    assert ALTERED not in (folder / "index.html").read_text()
     (folder / "artifacts/out/a.png").write_bytes((folder / "artifacts/out/a.png").read_bytes() + b"x")
     build_views(folder)
     page = (folder / "index.html").read_text()
@@ -505,7 +547,9 @@ def test_pages_of_an_archive_are_drawn_and_log_nothing(
         pytester.makepyfile(test_full=FULL.replace("PNG = ", f"PNG = {png(320, 240, colour)!r} or ") + "    assert 0")
         inner_pytest("--archive", folder, *extra)
     (run,) = (pytester.path / "new").glob("*/index.html")
-    for path, pictures in ((run, 1), (pytester.path / "new/index.html", 0), (pytester.path / "new/compare.html", 2)):
+    new = pytester.path / "new"
+    for path, pictures, tables in ((run, 1, 4), (new / "index.html", 0, 2), (new / "compare.html", 2, 4)):
+        assert_accessible(path.read_text(), pictures=pictures, tables=tables)
         for width, dark in ((360, False), (360, True), (1280, False), (1280, True)):
             opened = browser.open(path, width=width, dark=dark)
             shot = f"{path.parent.name}-{path.stem}-{width}-{'dark' if dark else 'light'}.png"
