@@ -159,6 +159,8 @@ class InferenceConfig(ReadingOptions):
         default=None,
         least=1,
     )
+    devices: int = option("processes or GPUs on each machine, which share the scan", default=1, least=1)
+    num_nodes: int = option("machines", default=1, least=1)
     inference_batch_size: int = option("groups that go through the network at once", default=1, least=1)
     metrics: bool = option(
         "judge the image without ground truth: the ring correlation of two reconstructions from random halves of the "

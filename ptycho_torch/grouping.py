@@ -69,9 +69,14 @@ def divide(
     middle = positions_px.mean(axis=0)
     centres = np.array([positions_px[region].mean(axis=0) for region in regions])
     order = np.argsort(np.square(centres - middle).sum(axis=1), kind="stable")
-    size = min(size, len(positions_px))
+    return complete(positions_px, [regions[i] for i in order], size)
+
+
+def complete(positions_px: NDArray[np.float64], regions: Sequence[NDArray[np.intp]], size: int) -> list[Neighbourhood]:
+    """Regions with the outsiders that are nearest to them, ``size`` points each, or all that there are."""
     tree = KDTree(positions_px)
-    return [_complete(tree, regions[i], centres[i], size) for i in order]
+    size = min(size, len(positions_px))
+    return [_complete(tree, region, positions_px[region].mean(axis=0), size) for region in regions]
 
 
 def compact_regions(
@@ -131,6 +136,11 @@ def make_group(scan: Scan, members: Sequence[int] | NDArray[np.intp]) -> Group:
         mask=torch.from_numpy(scan.mask)[None],
         origin_px=torch.from_numpy(origin.astype(np.int64))[None],
     )
+
+
+def split_groups(batch: Group) -> list[Group]:
+    """The groups of a batch, each as a batch of one."""
+    return [Group(*(part[i : i + 1] for part in batch)) for i in range(len(batch.counts))]
 
 
 def join_groups(groups: Sequence[Group]) -> Group:

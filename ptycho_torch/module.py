@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -10,13 +11,13 @@ from torch import Tensor
 
 from ptycho_torch.augmentation import mirrored, random_symmetry, thinned
 from ptycho_torch.generators import build_generator
+from ptycho_torch.grouping import join_groups, split_groups
 from ptycho_torch.physics import LOSSES, locate, predict_counts
 from ptycho_torch.scan import Group
 
 SEEN = (0.35, 0.65)  # of the photons, in a step; the others judge, so that the network cannot gain by fitting noise
 NOISE = 0.5  # of the loss that counting noise leaves; added before the logarithm, which makes the gradient a relative one
 RISE_STEPS = 20  # in which the learning rate rises to its value
-STEPS_OF_A_SEED = 10**9  # seeds do not share random numbers before that many steps
 
 
 class PtychoModule(LightningModule):
@@ -52,26 +53,48 @@ class PtychoModule(LightningModule):
         self.seed = seed
 
     def mismatch(self, seen: Group, judged: Group) -> Tensor:
-        """Loss, on some patterns, of the canvases that the generator makes of others on the same canvas."""
+        """Loss, on some patterns, of the canvases that the generator makes of others on the same canvases, (B,)."""
         (rows, columns), (other_rows, other_columns) = seen.canvas_shape(), judged.canvas_shape()
         canvas_shape = max(rows, other_rows), max(columns, other_columns)
         canvas = self.generator(seen, canvas_shape)
         geometry = locate(judged.corners_px, judged.probe, canvas_shape)
         return self.loss(predict_counts(canvas, geometry), judged.counts, judged.mask)
 
-    def training_step(self, group: Group, _batch: int) -> Tensor:
-        """Relative loss on a batch, mirrored at random, on photons that the generator did not see."""
-        generator = torch.Generator(group.counts.device).manual_seed(self.seed * STEPS_OF_A_SEED + self.global_step)
+    def drawn(self, group: Group, place: int) -> tuple[Group, Group]:
+        """A group, mirrored at random, in two parts of its photons: what the generator sees, and what judges it.
+
+        Args:
+            group: A batch of one.
+            place: Of the group in the step, over all processes; the draw depends on the seed, the
+                step and the place alone, so that one process and several train alike.
+        """
+        entropy = np.random.SeedSequence((self.seed, self.global_step, place)).generate_state(1, np.uint64)
+        generator = torch.Generator(group.counts.device).manual_seed(int(entropy[0]))
         group = mirrored(group, random_symmetry(group, generator))
         share = torch.empty((), device=generator.device).uniform_(*SEEN, generator=generator).item()
-        loss = self.mismatch(*thinned(group, share, generator))
-        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(group.counts))
-        return torch.log(loss + NOISE)
+        return thinned(group, share, generator)
 
-    def validation_step(self, group: Group, _batch: int) -> None:
+    def training_step(self, batch: Group, _number: int) -> Tensor:
+        """Mean relative loss of the groups of a batch, each on photons that the generator did not see.
+
+        A mean over groups of what each says alone is the same number whether they lie in one batch
+        or in those of several processes, whose gradients are averaged.
+        """
+        places = range(self.trainer.global_rank, self.trainer.world_size * len(batch.counts), self.trainer.world_size)
+        pairs = [self.drawn(group, place) for group, place in zip(split_groups(batch), places, strict=True)]
+        seen, judged = (join_groups(groups) for groups in zip(*pairs, strict=True))
+        losses = self.mismatch(seen, judged)
+        self._tell("train_loss", losses)
+        return torch.log(losses + NOISE).mean()
+
+    def validation_step(self, batch: Group, _number: int) -> None:
         """Log the loss on a batch, all of it seen and judged."""
-        loss = self.mismatch(group, group)
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(group.counts), sync_dist=True)
+        self._tell("val_loss", self.mismatch(batch, batch))
+
+    def _tell(self, name: str, losses: Tensor) -> None:
+        """Log the mean of an epoch over the groups of all processes."""
+        mean = losses.detach().mean()
+        self.log(name, mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(losses), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam, and the course of its step: a short rise, then constant or along a cosine to zero."""

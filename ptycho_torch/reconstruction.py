@@ -1,5 +1,6 @@
 """Inference: a trained generator and a scan in, a stitched object out."""
 
+import contextlib
 import logging
 import time
 from dataclasses import replace
@@ -28,6 +29,7 @@ from ptycho_torch.report import write_report
 from ptycho_torch.run_dir import RunDir, provenance, write_json, write_text
 from ptycho_torch.scan import Group, Reconstruction, Scan
 from ptycho_torch.selection import members_of_a_group, open_scan
+from ptycho_torch.sharing import OneProcess
 from ptycho_torch.stitching import Mosaic
 from ptycho_torch.writers import check_known, write_formats, write_reconstruction
 
@@ -42,17 +44,22 @@ HALO = 1.5  # patterns seen with a region, as a multiple of those in it; they co
 
 def infer(config: InferenceConfig) -> RunDir:
     """Reconstruct a scan and write the result; see `ptycho_torch.inference.reconstruct`."""
-    device = choose_device(config.accelerator)
+    processes = find_processes(config)
     checkpoint = find_checkpoint(config.model_path)
     generator, about = load_generator(checkpoint)
     scan = open_scan(config.test_data, n_images=config.n_images, options=config, seed=config.seed, show=not config.quiet)
     check_known(scan, config.format)
     core, size = tile_sizes(generator, scan, config.gridsize)
     run = RunDir(config.output_dir)
-    with run.claim(overwrite=config.overwrite), log_to(run.inference_log):
+    with contextlib.ExitStack() as until_done:
+        if processes.first:
+            until_done.enter_context(run.claim(overwrite=config.overwrite))
+            until_done.enter_context(log_to(run.inference_log))
+        until_done.enter_context(processes.connected())
         torch.manual_seed(config.seed)
         torch.use_deterministic_algorithms(config.deterministic)
-        logger.info("reconstructing %d patterns with %s, on %s", len(scan), checkpoint, device.type)
+        shared = f", {processes.count} processes" if processes.count > 1 else ""
+        logger.info("reconstructing %d patterns with %s, on %s%s", len(scan), checkpoint, processes.device.type, shared)
         unknown = beyond(trained_under(about), scan)
         if unknown:
             advice = "; --refine auto makes up for most of it, training on such a scan for all" if config.refine == "0" else ""
@@ -61,30 +68,51 @@ def infer(config: InferenceConfig) -> RunDir:
             text = "%s holds weights that were not trained yet: its training ended before epoch 0 did; run train --resume auto"
             logger.warning(text, checkpoint)
         started = time.perf_counter()
-        result, said = make_picture(generator.to(device), scan, config, core=core, size=size)
+        generator = generator.to(processes.device)
+        result, said = make_picture(generator, scan, config, processes, core=core, size=size)
         duration_s = time.perf_counter() - started
         check_not_flat(result)
         scan = replace(scan, positions_px=result.positions_px)
-        write_text(run.config, to_yaml(config))
-        write_reconstruction(run.reconstruction, result)
-        write_formats(run, result, config.format)
-        save_amplitude(run.amplitude, result)
-        save_phase(run.phase, result)
         residuals = pattern_residuals(result, scan)
         halves = None
         if config.metrics:
-            halves = assess_halves(scan, lambda half: reconstruct_half(generator, half, config), seed=config.seed)
+            halves = assess_halves(scan, lambda half: reconstruct_half(generator, half, config, processes), seed=config.seed)
             said |= plain(residuals, halves, scan)
-        save_residuals(run.residuals, scan.positions_px, residuals, halves)
-        found = figures(result, scan, residuals, duration_s, device, refined="refinement" in said) | said
-        write_json(run.metrics, found | {"beyond_training": unknown, "trained": about})
-        write_report(run)
+        if processes.first:
+            write_picture(run, result, config)
+            save_residuals(run.residuals, scan.positions_px, residuals, halves)
+            found = figures(result, scan, residuals, duration_s, processes.device, refined="refinement" in said) | said
+            write_json(run.metrics, found | {"beyond_training": unknown, "trained": about})
+            write_report(run)
         logger.info("%d patterns in %.2f s: %s", len(scan), duration_s, run.reconstruction)
     return run
 
 
+def find_processes(config: InferenceConfig) -> OneProcess:
+    """Those that do the work.
+
+    Raises:
+        InputError: If this machine has no such devices.
+    """
+    device = choose_device(config.accelerator)
+    if config.devices * config.num_nodes == 1:
+        return OneProcess(device)
+    from ptycho_torch.processes import SeveralProcesses  # Lightning takes seconds to import; one process does not wait
+
+    return SeveralProcesses(config.accelerator, config.devices, config.num_nodes)
+
+
+def write_picture(run: RunDir, result: Reconstruction, config: InferenceConfig) -> None:
+    """Write the object, in every format that was asked for, and its pictures."""
+    write_text(run.config, to_yaml(config))
+    write_reconstruction(run.reconstruction, result)
+    write_formats(run, result, config.format)
+    save_amplitude(run.amplitude, result)
+    save_phase(run.phase, result)
+
+
 def make_picture(
-    generator: Generator, scan: Scan, config: InferenceConfig, *, core: int, size: int
+    generator: Generator, scan: Scan, config: InferenceConfig, processes: OneProcess, *, core: int, size: int
 ) -> tuple[Reconstruction, dict[str, Any]]:
     """The network's picture, refined if that is asked for and predicts patterns better that neither has seen.
 
@@ -92,40 +120,52 @@ def make_picture(
         generator: On the device where it is to run.
         scan: Patterns, positions, probe.
         config: What the user asked for.
+        processes: That share the network's part; the refinement is that of the first.
         core: Patterns in a region.
         size: Patterns that the generator sees with a region.
 
     Returns:
         The picture, and what `metrics.json` is to say about the refinement.
     """
+    show = processes.first and not config.quiet
 
     def network(without: np.ndarray) -> Reconstruction:
         return reconstruct_scan(
-            generator, scan, without=without, core=core, size=size, batch_size=config.inference_batch_size, show=not config.quiet
+            generator,
+            scan,
+            without=without,
+            core=core,
+            size=size,
+            batch_size=config.inference_batch_size,
+            processes=processes,
+            show=show,
         )
 
     nothing = np.empty(0, dtype=np.int64)
     if config.refine == "0":
         return network(nothing), {}
     free = draw_free(len(scan), FREE_SHARE, config.seed).numpy()
-    result, history = polish(
-        network(free),
-        scan,
-        passes=config.refine,
-        refine_probe=config.refine_probe,
-        refine_positions=config.refine_positions,
-        probe_modes=config.probe_modes,
-        free=free,
-        seed=config.seed,
-        show=not config.quiet,
+    start = network(free)
+    result, history = processes.by_first(
+        lambda: polish(
+            start,
+            scan,
+            passes=config.refine,
+            refine_probe=config.refine_probe,
+            refine_positions=config.refine_positions,
+            probe_modes=config.probe_modes,
+            free=free,
+            seed=config.seed,
+            show=show,
+        )
     )
     return (network(nothing) if history["outcome"] == "start" else result), {"refinement": history}
 
 
-def reconstruct_half(generator: Generator, half: Scan, config: InferenceConfig) -> Reconstruction:
+def reconstruct_half(generator: Generator, half: Scan, config: InferenceConfig, processes: OneProcess) -> Reconstruction:
     """The object of a part of a scan, made and refined as the whole was."""
     core, size = tile_sizes(generator, half, config.gridsize)
-    return make_picture(generator, half, replace(config, quiet=True), core=core, size=size)[0]
+    return make_picture(generator, half, replace(config, quiet=True), processes, core=core, size=size)[0]
 
 
 def tile_sizes(generator: Generator, scan: Scan, gridsize: int | None) -> tuple[int, int]:
@@ -153,9 +193,13 @@ def reconstruct_scan(
     size: int,
     batch_size: int,
     without: np.ndarray | None = None,
+    processes: OneProcess | None = None,
     show: bool = False,
 ) -> Reconstruction:
     """The object of a scan, stitched from the canvases of its neighbourhoods.
+
+    Processes that share it take a batch each in turn, and the first lays the canvases down in the
+    order in which it would have made them: the image has the same bits, however many there are.
 
     Args:
         generator: On the device where it is to run.
@@ -164,6 +208,7 @@ def reconstruct_scan(
         size: Patterns that the generator sees with a region.
         batch_size: Regions at once.
         without: Indices of scan points not to look at.
+        processes: That share the work and each get the result; by default this one does it.
         show: Whether to draw a progress bar.
 
     Returns:
@@ -177,10 +222,13 @@ def reconstruct_scan(
         scan = scan.subset(np.setdiff1d(np.arange(len(scan)), without))
     regions = divide(scan.positions_px, core=core, size=size)
     batches = [regions[i : i + batch_size] for i in range(0, len(regions), batch_size)]
-    for batch in track(batches, description="reconstructing", disable=not show):
-        for placed in canvases(generator, scan, batch):
-            mosaic.add(*placed)
-    image, light = mosaic.finish()
+    team = processes or OneProcess(next(generator.parameters()).device)
+    for turn in track(range(0, len(batches), team.count), description="reconstructing", disable=not show):
+        own = batches[turn : turn + team.count][team.rank : team.rank + 1]  # none where the last turn does not go round
+        for part in team.gather([placed for batch in own for placed in canvases(generator, scan, batch)]):
+            for placed in part:
+                mosaic.add(*placed)
+    image, light = team.by_first(mosaic.finish)
     return Reconstruction(
         object=image.numpy(),
         coverage=(light / light.max()).numpy(),
@@ -204,7 +252,7 @@ def canvases(generator: Generator, scan: Scan, regions: list[Neighbourhood]) -> 
     intensity = geometry.probe.abs().square().sum(dim=2)
     own = torch.tensor([[i < region.core for i in range(len(region.members))] for region in regions], device=device)
     light = place_patches(intensity * own[..., None, None], geometry.indices, geometry.canvas_shape)
-    return list(zip(images, light, group.origin_px.cpu().numpy(), strict=True))
+    return list(zip(images.cpu(), light.cpu(), group.origin_px.cpu().numpy(), strict=True))
 
 
 def variation(result: Reconstruction) -> float:

@@ -38,7 +38,7 @@ class Mosaic:
         rows, columns = canvas.shape
         rows, columns = min(rows, self.weight.shape[0] - top), min(columns, self.weight.shape[1] - left)
         window = (slice(top, top + rows), slice(left, left + columns))
-        canvas, weight = canvas[:rows, :columns].cpu(), weight[:rows, :columns].cpu()
+        canvas, weight = canvas[:rows, :columns], weight[:rows, :columns]
         turn = torch.sum(self.total[window].conj() * canvas * weight).angle()
         self.total[window] += canvas * weight * torch.polar(torch.ones(()), -turn)
         self.weight[window] += weight

@@ -1,10 +1,14 @@
 """Training: scans in, a run folder with checkpoints and history out."""
 
+import contextlib
 import io
 import logging
 import os
 import re
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,12 +28,13 @@ from ptycho_torch.checkpoint import read_checkpoint
 from ptycho_torch.command import log_to
 from ptycho_torch.conditions import conditions_of
 from ptycho_torch.config import TrainingConfig, plain, to_yaml
-from ptycho_torch.data import ScanDataModule
+from ptycho_torch.data import ScanDataModule, count_groups
 from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.generators import GENERATORS
 from ptycho_torch.illumination import with_refined_probe
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.plots import save_history
+from ptycho_torch.processes import check_number, end_together, let_the_first_speak, refusals
 from ptycho_torch.readers import scans_in
 from ptycho_torch.run_dir import RunDir, atomic_write, provenance, write_text
 from ptycho_torch.scan import Scan
@@ -45,6 +50,7 @@ GRADIENT_NORM = 1.0  # larger gradients are shortened; a rare group must not und
 
 def fit(config: TrainingConfig) -> RunDir:
     """Train a generator on scans; see `ptycho_torch.train.train`."""
+    let_the_first_speak()
     check_options(config)
     judge = [config.test_data_file] if config.test_data_file else []
     train, validation = (
@@ -54,43 +60,64 @@ def fit(config: TrainingConfig) -> RunDir:
     generator = GENERATORS[config.generator]
     members = members_of_a_group(train + validation, config.gridsize, generator.gridsize, any_size=generator.any_size)
     check_shapes(train + validation)
+    check_enough(train + validation, config.devices * config.num_nodes)
     run = RunDir(config.output_dir)
     start = find_start(config, run)
     module = build_module(config, members, train)
     if start is not None:
         check_same_network(start, module)
-    with run.claim(overwrite=config.overwrite, resume=config.resume is not None), log_to(run.train_log):
-        write_text(run.config, to_yaml(config))
-        logger.debug("versions: %s", provenance())
+    history = History(run, write=config.logger != "none")
+    epochs = config.max_epochs or enough_epochs(steps=steps_in_epoch(config, train, members))
+    trainer = build_trainer(config, epochs, run, history, judged_by="val_loss" if validation else "train_loss")
+    with held_by_the_first(config, run, trainer), end_together(trainer.strategy):
         if config.probe_trainable:
-            train = [improve_probe(scan, run.probe_file(number), config.seed) for number, scan in enumerate(train)]
-        lightning.seed_everything(config.seed, workers=True, verbose=False)
+            train = [improve_probe(scan, run.probe_file(i), config, write=trainer.is_global_zero) for i, scan in enumerate(train)]
         data = ScanDataModule(
             train,
             validation,
             members=members,
+            any_size=generator.any_size,
             batch_size=config.batch_size,
             num_workers=config.num_workers,
             seed=config.seed,
         )
-        history = History(run, write=config.logger != "none")
-        epochs = config.max_epochs or enough_epochs(steps=-(-len(data.train_sampler()) // config.batch_size))
-        trainer = build_trainer(config, epochs, run, history, judged_by="val_loss" if validation else "train_loss")
+        lightning.seed_everything(config.seed, workers=True, verbose=False)
         _announce(module, train, members, trainer)
         trainer.fit(module, data, ckpt_path=start, weights_only=True)
-        save_history(run.history, history.rows)
+        if trainer.is_global_zero:
+            save_history(run.history, history.rows)
         logger.info("trained for %d epochs: %s", trainer.current_epoch, run.best_checkpoint)
     return run
 
 
-def improve_probe(scan: Scan, path: Path, seed: int) -> Scan:
-    """The scan with its probe refined, which is written to a file that `--probe` reads; an earlier run's is taken up again."""
-    if path.is_file():
+@contextlib.contextmanager
+def held_by_the_first(config: TrainingConfig, run: RunDir, trainer: Trainer) -> Iterator[None]:
+    """The run folder, claimed and logged to by the first process; the others leave it alone."""
+    if not trainer.is_global_zero:
+        yield
+        return
+    with run.claim(overwrite=config.overwrite, resume=config.resume is not None), log_to(run.train_log):
+        write_text(run.config, to_yaml(config))
+        logger.debug("versions: %s", provenance())
+        yield
+
+
+def improve_probe(scan: Scan, path: Path, config: TrainingConfig, *, write: bool) -> Scan:
+    """The scan with its probe refined, or with what the resumed run refined.
+
+    Args:
+        scan: Its probe need only be roughly right.
+        path: Of the refined probe, a file that `--probe` reads.
+        config: What the user asked for.
+        write: Whether this is the process that writes it; the others find the same.
+    """
+    if config.resume is not None and path.is_file():
         return replace(scan, probe=np.load(path, allow_pickle=False))
-    better = with_refined_probe(scan, seed=seed)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(npy_bytes(better.probe))
-    logger.info("inference takes the refined probe with --probe %s", path)
+    better = with_refined_probe(scan, seed=config.seed)
+    if write:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(npy_bytes(better.probe))
+        logger.info("inference takes the refined probe with --probe %s", path)
     return better
 
 
@@ -108,6 +135,7 @@ def check_options(config: TrainingConfig) -> None:
     if config.logger in TRACKERS and find_spec(config.logger) is None:
         raise InputError(f"--logger {config.logger} needs a package that is not here: pip install {TRACKERS[config.logger]}")
     choose_device(config.accelerator)
+    check_number(config.devices, config.num_nodes)
 
 
 def check_shapes(scans: list[Scan]) -> None:
@@ -119,6 +147,13 @@ def check_shapes(scans: list[Scan]) -> None:
                 f"{scan.source} has probe and patterns of shape {scan.probe.shape} but {first.source} has {first.probe.shape}; "
                 "train on scans of one shape"
             )
+
+
+def check_enough(scans: list[Scan], processes: int) -> None:
+    """Raise `InputError` if a scan has no pattern for one of the processes."""
+    smallest = min(scans, key=len)
+    if len(smallest) < processes:
+        raise InputError(f"{smallest.source}: {len(smallest)} patterns cannot be shared by {processes} processes; use fewer")
 
 
 def find_start(config: TrainingConfig, run: RunDir) -> Path | None:
@@ -166,6 +201,13 @@ def build_module(config: TrainingConfig, members: int, scans: list[Scan]) -> Pty
     )
 
 
+def steps_in_epoch(config: TrainingConfig, scans: list[Scan], members: int) -> int:
+    """Steps that each process takes in an epoch."""
+    processes = config.devices * config.num_nodes
+    groups = sum(count_groups(len(scan), members, processes) for scan in scans)
+    return -(-groups // (config.batch_size * processes))
+
+
 def enough_epochs(*, steps: int) -> int:
     """Epochs that train a generator well, from the steps in one of them."""
     return max(EPOCHS, -(-LEAST_STEPS // steps))
@@ -177,30 +219,32 @@ def build_trainer(config: TrainingConfig, epochs: int, run: RunDir, history: "Hi
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning's own affair
     warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    callbacks: list[Callback] = [history, *checkpoint_callbacks(config, run, judged_by)]
+    callbacks: list[Callback] = [SignalsAsBefore(), history, *checkpoint_callbacks(config, run, judged_by)]
     if config.early_stop_patience is not None:
         callbacks.append(EarlyStopping(judged_by, patience=config.early_stop_patience, check_on_train_epoch_end=True))
     if not config.quiet:
         callbacks.append(RichProgressBar())
-    return Trainer(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        num_nodes=config.num_nodes,
-        strategy=config.strategy,
-        precision=config.precision,
-        max_epochs=epochs,
-        max_time=config.max_time,
-        gradient_clip_val=GRADIENT_NORM,
-        deterministic=config.deterministic,
-        logger=build_logger(config, run),
-        callbacks=callbacks,
-        plugins=[WholeCheckpoints()],
-        default_root_dir=run.path,
-        enable_progress_bar=not config.quiet,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=1.0 if judged_by == "val_loss" else 0,
-    )
+    with refusals():
+        return Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            strategy=config.strategy,
+            use_distributed_sampler=False,  # the sampler deals out the groups itself
+            precision=config.precision,
+            max_epochs=epochs,
+            max_time=config.max_time,
+            gradient_clip_val=GRADIENT_NORM,
+            deterministic=config.deterministic,
+            logger=build_logger(config, run),
+            callbacks=callbacks,
+            plugins=[WholeCheckpoints()],
+            default_root_dir=run.path,
+            enable_progress_bar=not config.quiet,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=1.0 if judged_by == "val_loss" else 0,
+        )
 
 
 def build_logger(config: TrainingConfig, run: RunDir) -> Logger | bool:
@@ -250,6 +294,22 @@ class WholeCheckpoints(TorchCheckpointIO):
             temporary.write_bytes(content.getbuffer())
 
 
+class SignalsAsBefore(Callback):
+    """SIGTERM ends a process at once, as it did before the training began.
+
+    Lightning's own answer first asks the other processes to agree, which by then wait for this one in
+    the middle of a step: none would ever end.
+    """
+
+    def __init__(self) -> None:
+        self.answer = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signal back from Lightning, which has just set its own handler."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.answer)
+
+
 class History(Callback):
     """The losses of every epoch, in `metrics.csv` and in the checkpoint, so that a resumed run keeps them.
 
@@ -295,8 +355,9 @@ def _announce(module: PtychoModule, scans: list[Scan], members: int, trainer: Tr
     weights = sum(parameter.numel() for parameter in module.parameters())
     patterns = sum(len(scan) for scan in scans)
     device = trainer.strategy.root_device.type
+    shared = f" by {trainer.world_size} processes" if trainer.world_size > 1 else ""
     logger.info(
-        "training '%s' (%d weights) on %d patterns of %dx%d in groups of %d, %.3g photons each, on %s",
-        module.hparams["generator"], weights, patterns, *scans[0].pattern_shape, members, scans[0].photons, device,
+        "training '%s' (%d weights) on %d patterns of %dx%d in groups of %d, %.3g photons each, on %s%s",
+        module.hparams["generator"], weights, patterns, *scans[0].pattern_shape, members, scans[0].photons, device, shared,
     )  # fmt: skip
     logger.debug("CUDA initialised: %s", torch.cuda.is_initialized())

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "ptycho_torch"
 LAYERS = [
     {"errors", "testing"},
     {"config", "scan", "patterns"},
-    {"physics", "run_dir", "command", "accelerator"},
+    {"physics", "run_dir", "command", "accelerator", "sharing"},
     {"readers", "writers", "grouping", "metrics", "plots", "generators", "stitching", "refinement"},
     {
         "simulate",
@@ -28,13 +28,14 @@ LAYERS = [
         "conditions",
     },
     {"polishing"},
+    {"processes"},
     {"training", "reconstruction", "conversion"},
     {"train", "inference"},
     {"demo"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-LIGHTNING = {"data", "module", "training"}  # the only modules that know the trainer
+LIGHTNING = {"data", "module", "training", "processes"}  # the only modules that know it
 
 
 def modules():

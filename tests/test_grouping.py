@@ -72,7 +72,7 @@ def test_group_keeps_each_pattern_with_its_position(simulation):
 
 def test_epochs_are_divided_anew_and_each_uses_every_pattern_once(simulation):
     scan = simulation.scan
-    data = ScanDataModule([scan], [scan], members=16, batch_size=1, num_workers=0, seed=3)
+    data = ScanDataModule([scan], [scan], members=16, any_size=True, batch_size=1, num_workers=0, seed=3)
     epochs = []
     for loader in (data.train_dataloader(), data.train_dataloader(), data.val_dataloader()):
         sampler = loader.sampler

@@ -41,7 +41,7 @@ def large_pair(tmp_path_factory):
 
 
 def groups(scan):
-    dataset, sampler = GroupDataset([scan]), GroupSampler([scan], 49, seed=0, anew=True)
+    dataset, sampler = GroupDataset([scan]), GroupSampler([scan], 49, complete_to=None, seed=0, anew=True)
     for index in sampler:
         yield dataset[index]
 

@@ -247,6 +247,14 @@ def test_loss_prefers_the_truth_to_a_flat_object(loss, photons):
     assert loss(predict_counts(truth, geometry), counts, mask) < loss(predict_counts(flat, geometry), counts, mask)
 
 
+@pytest.mark.parametrize("loss", [poisson_loss, amplitude_loss])
+def test_loss_of_a_group_does_not_depend_on_its_batch(loss):
+    counts = torch.poisson(torch.tensor([2.0, 90.0])[:, None, None, None].expand(2, 3, 8, 8), generator=torch.Generator())
+    intensity, mask = counts + 1, torch.rand(2, 8, 8, generator=torch.Generator()) > 0.3
+    alone = [loss(intensity[i : i + 1], counts[i : i + 1], mask[i : i + 1]) for i in range(2)]
+    assert torch.allclose(loss(intensity, counts, mask), torch.cat(alone))
+
+
 def test_poisson_loss_is_least_at_the_true_mean():
     counts = torch.poisson(torch.full((1, 1, 100, 100), 7.0, dtype=torch.float64), generator=torch.Generator().manual_seed(0))
     mask = torch.ones(1, 100, 100, dtype=torch.bool)

@@ -90,11 +90,11 @@ def test_a_wrong_input_scores_clearly_worse(name, generator, unseen, image):
 
 
 def test_what_was_learned_shows(generator, unseen, image):
-    """The untrained stages are a plain iteration already; learning took a fifth or more off its misfit (measured: 15 to 32 %)."""
+    """The untrained stages are a plain iteration already; learning takes 15 to 32 % off its misfit, and a third off its error."""
     torch.manual_seed(0)
     untrained = picture(build_generator("unrolled", {}).eval(), unseen.scan)
     assert r_factor(image, unseen.scan) < 0.9 * r_factor(untrained, unseen.scan)
-    assert compare(image, unseen.truth).phase_ssim > compare(untrained, unseen.truth).phase_ssim
+    assert 1 - compare(image, unseen.truth).correlation < 0.85 * (1 - compare(untrained, unseen.truth).correlation)
 
 
 def test_an_untrained_network_without_physics_shows_nothing(unseen):

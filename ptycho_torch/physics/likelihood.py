@@ -1,6 +1,7 @@
 """How well expected counts explain measured ones.
 
-Both losses are means over good detector pixels, zero for a perfect fit, and near one where a perfect
+Both losses are means over the good detector pixels of a group, so that what a group counts does not
+depend on those beside it in a batch. They are zero for a perfect fit, and near one where a perfect
 model meets the counting noise of many photons.
 """
 
@@ -13,17 +14,17 @@ EPS = 1e-6  # photons; keeps the root differentiable at zero
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over good pixels.
+    """Mean over the good pixels of each group.
 
     Args:
         values: Real, (B, C, H, W).
         mask: Good pixels, bool, (B, H, W).
 
     Returns:
-        Scalar.
+        Real, (B,).
     """
     weight = mask[:, None].to(values.dtype).expand_as(values)
-    return (values * weight).sum() / weight.sum()
+    return (values * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3))
 
 
 def poisson_loss(intensity: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
@@ -42,13 +43,13 @@ def poisson_loss(intensity: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
         mask: Good pixels, bool, (B, H, W).
 
     Returns:
-        Scalar, at least 0 up to round-off.
+        Of each group, real, (B,), at least 0 up to round-off.
 
     References:
         .. [1] P. Thibault and M. Guizar-Sicairos, "Maximum-likelihood refinement for coherent
            diffractive imaging", New J. Phys. 14, 063004 (2012), doi:10.1088/1367-2630/14/6/063004.
     """
-    dark = DARK + DYNAMIC_RANGE * counts.mean()
+    dark = DARK + DYNAMIC_RANGE * counts.mean(dim=(1, 2, 3), keepdim=True)
     deviance = intensity - counts + (counts + dark) * torch.log((counts + dark) / (intensity + dark))
     return 2 * masked_mean(deviance, mask)
 
@@ -68,7 +69,7 @@ def amplitude_loss(intensity: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
         mask: Good pixels, bool, (B, H, W).
 
     Returns:
-        Scalar, at least 0.
+        Of each group, real, (B,), at least 0.
 
     References:
         P. Godard et al., "Noise models for low counting rate coherent diffraction imaging",
