@@ -13,6 +13,7 @@ from typing import Any
 
 COMMON_NAMES = {"root", "localhost"}  # on every machine, so they tell nothing, and "root mean square" stays readable
 NOT_RELATIVE = r"(?<!(?<!\.)\.)(?<!(?<!\.)\.\.)"  # after "." or "..", but not after an ellipsis, a path is relative
+EVERYBODYS = "/usr"  # what lies there is not Python's, even where Python does
 SHORTEST_NAME_IN_BINARY = 6  # characters; shorter ones occur in random bytes by chance
 
 
@@ -34,7 +35,7 @@ class Redactor:
 
     def __init__(self, folders: Iterable[tuple[str, Path]]) -> None:
         standard = [("tmp", Path(tempfile.gettempdir())), ("home", Path.home())]
-        standard += [("python", Path(sys.prefix)), ("python", Path(sys.base_prefix))]
+        standard += [("python", Path(prefix)) for prefix in (sys.prefix, sys.base_prefix) if prefix != EVERYBODYS]
         pairs = [(str(path), name) for name, given in [*folders, *standard] for path in (given.absolute(), given.resolve())]
         self._labels = {path: name for path, name in reversed(pairs) if path != path[:1]}
         self._names = machine_names()

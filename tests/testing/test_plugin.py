@@ -232,6 +232,7 @@ def test_every_outcome_of_a_test_has_its_verdict(pytester: pytest.Pytester, inne
     assert session == found | {"never": "skipped", "without_evidence": "passed"}
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_keeps_the_run_and_says_so(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
     pytester.makepyfile(
         """

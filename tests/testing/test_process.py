@@ -135,6 +135,7 @@ def test_normal_end_leaves_no_group_and_no_daemon_behind(tmp_path: Path) -> None
 
 
 @linux_only
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_ends_the_command_and_records_it(tmp_path: Path) -> None:
     recorded: list[CommandResult] = []
 
