@@ -64,6 +64,11 @@ def infer(config: InferenceConfig) -> RunDir:
         if unknown:
             advice = "; --refine auto makes up for most of it, training on such a scan for all" if config.refine == "0" else ""
             logger.warning("the network was trained on other scans than this one, of %s%s", ", ".join(unknown), advice)
+        trained_with = RunDir(checkpoint.parents[1]).probe_file(0)
+        if config.probe is None and trained_with.is_file():
+            logger.warning(
+                "the network was trained with a refined probe, this picture is made with the scan's own: --probe %s", trained_with
+            )
         if about["steps"] == 0:
             text = "%s holds weights that were not trained yet: its training ended before epoch 0 did; run train --resume auto"
             logger.warning(text, checkpoint)

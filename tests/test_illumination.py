@@ -96,7 +96,7 @@ def test_a_coherent_beam_stays_one_mode_and_a_mixed_one_gets_more(measured):
     assert "3 modes" in found.decisions[-1]
 
 
-def test_training_keeps_the_refined_probe_for_inference(tmp_path, measured):
+def test_training_keeps_the_refined_probe_for_inference(tmp_path, measured, caplog):
     given = replace(measured, probe=rough(measured.probe))
     write_scan(tmp_path / "scan.npz", given)
     config = TrainingConfig(
@@ -110,6 +110,11 @@ def test_training_keeps_the_refined_probe_for_inference(tmp_path, measured):
     run = train(config)
     scan = open_scan(tmp_path / "scan.npz", n_images=None, options=ReadingOptions(probe=run.probe_file(0)))
     assert similarity(scan.probe[0], measured.probe[0]) > 0.99
+    for probe, said in ((None, True), (run.probe_file(0), False)):
+        options = {"probe": probe, "output_dir": tmp_path / f"image {said}", "quiet": True, "accelerator": "cpu"}
+        caplog.clear()
+        reconstruct(InferenceConfig(model_path=run.path, test_data=tmp_path / "scan.npz", **options))
+        assert (f"--probe {run.probe_file(0)}" in caplog.text) is said
     with pytest.raises(InputError, match="already holds"):
         train(config)
 
