@@ -67,7 +67,7 @@ def infer(config: InferenceConfig) -> RunDir:
         trained_with = RunDir(checkpoint.parents[1]).probe_file(0)
         if config.probe is None and trained_with.is_file():
             logger.warning(
-                "the network was trained with a refined probe, this picture is made with the scan's own: --probe %s", trained_with
+                "the network was trained with a refined probe, which --probe %s takes for this picture, too", trained_with
             )
         if about["steps"] == 0:
             text = "%s holds weights that were not trained yet: its training ended before epoch 0 did; run train --resume auto"

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ptycho_torch.config import ReadingOptions, TrainingConfig
+from ptycho_torch.config import InferenceConfig, ReadingOptions, TrainingConfig
 from ptycho_torch.errors import InputError
 from ptycho_torch.illumination import aperture_radius, defocused, illuminate, with_refined_probe
+from ptycho_torch.inference import reconstruct
 from ptycho_torch.scan import focused_probe
 from ptycho_torch.selection import open_scan
 from ptycho_torch.simulate import annular_probe, expected_counts, simulate_scan
