@@ -66,9 +66,7 @@ def infer(config: InferenceConfig) -> RunDir:
             logger.warning("the network was trained on other scans than this one, of %s%s", ", ".join(unknown), advice)
         trained_with = RunDir(checkpoint.parents[1]).probe_file(0)
         if config.probe is None and trained_with.is_file():
-            logger.warning(
-                "the network was trained with a refined probe, which --probe %s takes for this picture, too", trained_with
-            )
+            logger.warning("the network was trained with a refined probe; --probe %s takes it for this picture", trained_with)
         if about["steps"] == 0:
             text = "%s holds weights that were not trained yet: its training ended before epoch 0 did; run train --resume auto"
             logger.warning(text, checkpoint)
