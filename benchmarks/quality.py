@@ -2,7 +2,8 @@
 
 For each case a network is trained on one scan, with the defaults, and judged on objects that it has
 not seen: alone, refined, against the same refinement from an empty object, and against an annealed
-rPIE with the known probe, an iteration that shares no code with the package's own.
+rPIE with the known probe, an iteration that shares no code with the package's own. Beside each run
+lie pictures of the truth and of what each way made.
 """
 
 import argparse
@@ -13,13 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ptycho_torch.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.config import TrainingConfig
 from ptycho_torch.generators import Generator
-from ptycho_torch.metrics import compare
+from ptycho_torch.metrics import compare, overlay
 from ptycho_torch.physics import shift_probe, split_corners
+from ptycho_torch.plots import save_figure
 from ptycho_torch.polishing import polish
 from ptycho_torch.reconstruction import FREE_SHARE, reconstruct_scan, tile_sizes
 from ptycho_torch.refinement import draw_free
@@ -146,24 +149,44 @@ def annealed_rpie(scan: Scan, blank: Reconstruction, case: Case) -> Reconstructi
     return replace(blank, object=image)
 
 
-def measure(generator: Generator, made: Simulation, case: Case) -> dict[str, Row]:
-    """The figures of each way on one object."""
+def ways(generator: Generator, made: Simulation, case: Case) -> dict[str, Callable[[], Reconstruction]]:
+    """The ways to make a picture of one scan."""
     scan, seen = made.scan, picture(generator, made.scan)
     blank = replace(seen, object=np.ones_like(seen.object))
     return {
-        "network": timed(lambda: picture(generator, scan), made),
-        "network, refined": timed(lambda: network_refined(generator, scan), made),
-        "empty, refined": timed(lambda: empty_refined(scan, blank), made),
-        "annealed rPIE": timed(lambda: annealed_rpie(scan, blank, case), made),
+        "network": lambda: picture(generator, scan),
+        "network, refined": lambda: network_refined(generator, scan),
+        "empty, refined": lambda: empty_refined(scan, blank),
+        "annealed rPIE": lambda: annealed_rpie(scan, blank, case),
     }
 
 
-def timed(make: Callable[[], Reconstruction], made: Simulation) -> Row:
-    """The figures of one way."""
+def timed(make: Callable[[], Reconstruction], made: Simulation) -> tuple[Row, Reconstruction]:
+    """The figures of one way, and its picture."""
     started = time.process_time()
     result = make()
     seconds = time.process_time() - started
-    return Row(*judge(result, made), seconds)
+    return Row(*judge(result, made), seconds), result
+
+
+def draw(path: Path, made: Simulation, results: dict[str, Reconstruction]) -> None:
+    """Amplitude above phase: the truth, and what each way made of the scan."""
+    pairs = {way: overlay(replace(result, positions_px=made.scan.positions_px), made.truth) for way, result in results.items()}
+    truth = next(iter(pairs.values())).reference
+    low, high = np.percentile(np.abs(truth), [0.5, 99.5])
+    middle = np.angle(truth.mean())
+    reach = 1.1 * float(np.percentile(np.abs(np.angle(truth * np.exp(-1j * middle))), 99.5))
+    figure = Figure(figsize=(3 * (1 + len(pairs)), 6), layout="compressed")
+    axes = figure.subplots(2, 1 + len(pairs))
+    for column, (name, image) in enumerate([("truth", truth), *((way, pair.image) for way, pair in pairs.items())]):
+        amplitude = axes[0, column].imshow(np.abs(image), cmap="viridis", vmin=low, vmax=high)
+        phase = axes[1, column].imshow(np.angle(image * np.exp(-1j * middle)), cmap="twilight_shifted", vmin=-reach, vmax=reach)
+        axes[0, column].set_title(name)
+    for row, drawn, label in ((0, amplitude, "amplitude"), (1, phase, "phase [rad]")):
+        figure.colorbar(drawn, ax=axes[row], label=label)
+        for one in axes[row]:
+            one.set_axis_off()
+    save_figure(path, figure)
 
 
 def judge(result: Reconstruction, made: Simulation) -> tuple[float, float, float]:
@@ -186,7 +209,7 @@ def table(case: str, training_s: float, rows: list[dict[str, Row]]) -> list[str]
 def main() -> None:
     """Train, judge, and print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder for scans, runs and quality.md")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for scans, runs, pictures and quality.md")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     arguments = parser.parse_args()
     lines = [
@@ -197,7 +220,12 @@ def main() -> None:
         case = CASES[name]
         folder = arguments.output_dir / name.replace(" ", "_").replace(",", "")
         generator, training_s = trained([scan_of(0, case.photons, case.every).scan], folder)
-        rows = [measure(generator, scan_of(seed, case.photons, case.every), case) for seed in UNSEEN]
+        rows = []
+        for seed in UNSEEN:
+            made = scan_of(seed, case.photons, case.every)
+            results = {way: timed(make, made) for way, make in ways(generator, made, case).items()}
+            rows.append({way: row for way, (row, _) in results.items()})
+            draw(folder / f"object_{seed}.png", made, {way: result for way, (_, result) in results.items()})
         lines += table(name, training_s, rows)
         print("\n".join(lines), flush=True)
     write_text(arguments.output_dir / "quality.md", "\n".join(lines) + "\n")
