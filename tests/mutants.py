@@ -93,10 +93,24 @@ MUTANTS = [
     ),
     Mutant("points farthest from the middle", "grouping.py", "[:k])", "[-k:])", GROUPING),
     Mutant(
+        "judged by photons that the network saw",
+        "module.py",
+        "return thinned(group, share, generator)",
+        "return group, group",
+        "tests/test_quality.py::test_at_low_dose",
+    ),
+    Mutant(
+        "groups dealt out to all processes",
+        "data.py",
+        "[self.rank :: self.processes]",
+        "[: len(self)]",
+        "tests/test_distribution.py -k each_pattern",
+    ),
+    Mutant(
         "seed ignored in the steps",
         "module.py",
-        "torch.Generator().manual_seed(self.seed * STEPS_OF_A_SEED + self.global_step)",
-        "torch.Generator(); generator.seed()",
+        "torch.Generator(group.counts.device).manual_seed(int(entropy[0]))",
+        "torch.Generator(group.counts.device); generator.seed()",
         "tests/test_training.py -k same_bits_and_another",
     ),
     Mutant(

@@ -50,18 +50,18 @@ def agreements(generator, made):
     return [compare(replace(one, positions_px=scan.positions_px), made.truth) for one in (alone, refined)]
 
 
-@pytest.mark.parametrize("seed", UNSEEN)
-def test_at_low_dose(generator, seed):
-    """Measured: network SSIM 0.883 to 0.946 and 0.89 to 0.985, refined 0.921 to 0.957 and 0.929 to 0.988.
+def test_at_low_dose(generator):
+    """Measured, of single objects: network SSIM 0.883 to 0.946 and 0.89 to 0.985, refined 0.921 to 0.957 and 0.929 to 0.988.
 
-    Judged by photons that it saw, the network's amplitude falls by a tenth.
+    Of these two, the network's mean amplitude is 0.940, and 0.914 after a training that judges by photons which it saw.
     """
-    network, refined = agreements(generator, simulated(seed, 1e4))
-    assert network.amplitude_ssim > 0.86
-    assert network.phase_ssim > 0.86
-    assert refined.amplitude_ssim > max(0.9, network.amplitude_ssim)
-    assert refined.phase_ssim > max(0.9, network.phase_ssim)
-    assert refined.frc50 >= network.frc50
+    pairs = [agreements(generator, simulated(seed, 1e4)) for seed in UNSEEN]
+    assert np.mean([network.amplitude_ssim for network, _ in pairs]) > 0.926
+    for network, refined in pairs:
+        assert network.phase_ssim > 0.9
+        assert refined.amplitude_ssim > network.amplitude_ssim
+        assert refined.phase_ssim > max(0.93, network.phase_ssim)
+        assert refined.frc50 >= network.frc50
 
 
 @pytest.mark.parametrize("seed", UNSEEN)
