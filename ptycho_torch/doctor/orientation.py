@@ -158,7 +158,8 @@ def judge(trials: list[Trial]) -> Finding:
     """What the trials say: as the scan is, otherwise, or nothing."""
     best = trials[0].residual
     alike = [trial for trial in trials if trial.residual <= best * (1 + ALIKE)]
-    simplest = min(alike, key=lambda trial: len(trial.hypothesis.flags))
+    simplest, *_ = by_length = sorted(alike, key=lambda trial: len(trial.hypothesis.flags))
+    as_simple = [trial for trial in by_length[1:] if len(trial.hypothesis.flags) == len(simplest.hypothesis.flags)]
     others = [trial.residual for trial in trials if trial not in alike]
     stored = next(trial.residual for trial in trials if not trial.hypothesis.flags)
     margin = others[0] / best - 1 if others else 0.0
@@ -171,7 +172,9 @@ def judge(trials: list[Trial]) -> Finding:
         )
         return Finding("orientation", GOOD, text, evidence)
     if flags and stored / best - 1 > WRONG and margin > DISTINCT:
-        return Finding("orientation", FAULT, f"patterns and positions fit when turned by {flags} ({figures})", evidence, flags)
+        mirrored = "".join(f"; {' '.join(trial.hypothesis.flags)} fits as well, with a mirror image" for trial in as_simple)
+        text = f"patterns and positions fit when turned by {flags} ({figures}){mirrored}"
+        return Finding("orientation", FAULT, text, evidence, flags)
     leaning = f"turned by {flags}" if flags else "as they are stored"
     text = f"no verdict: patterns and positions fit best {leaning}, with too small a margin ({figures})"
     return Finding("orientation", NOTE, text, evidence)

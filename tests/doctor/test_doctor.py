@@ -9,7 +9,9 @@ from PIL import Image
 
 from ptycho_torch import cli
 from ptycho_torch.config import ReadingOptions
+from ptycho_torch.doctor.orientation import Hypothesis, Trial, judge
 from ptycho_torch.errors import InputError
+from ptycho_torch.readers.conversion import Orientation
 from ptycho_torch.selection import open_scan
 from ptycho_torch.writers import write_scan
 
@@ -95,3 +97,16 @@ def test_a_wrong_scan_leaves_no_folder(spoiled, tmp_path, capsys):
     assert cli.main(["train", "--train_data_file", str(spoiled), "--output_dir", str(output)]) == 2
     assert not output.exists()
     assert "corner" in capsys.readouterr().err
+
+
+def test_ways_that_fit_alike_are_all_named():
+    """A beam that is its own mirror image cannot tell turned patterns from turned positions."""
+
+    def trial(residual, *, flip_x=False, negate="none"):
+        return Trial(
+            Hypothesis(Orientation(transpose=False, flip_y=False, flip_x=flip_x), swap_xy=False, negate=negate), residual
+        )
+
+    found = judge([trial(0.01, negate="x"), trial(0.0101, flip_x=True), trial(0.2)])
+    assert found.flag == "--negate_positions x"
+    assert "--flip_x fits as well, with a mirror image" in found.text
