@@ -104,7 +104,7 @@ MUTANTS = [
         "data.py",
         "[self.rank :: self.processes]",
         "[: len(self)]",
-        "tests/test_distribution.py -k each_pattern",
+        "tests/test_distribution.py -k any_number",
     ),
     Mutant(
         "seed ignored in the steps",

@@ -103,9 +103,8 @@ def test_ways_that_fit_alike_are_all_named():
     """A beam that is its own mirror image cannot tell turned patterns from turned positions."""
 
     def trial(residual, *, flip_x=False, negate="none"):
-        return Trial(
-            Hypothesis(Orientation(transpose=False, flip_y=False, flip_x=flip_x), swap_xy=False, negate=negate), residual
-        )
+        turned = Orientation(transpose=False, flip_y=False, flip_x=flip_x)
+        return Trial(Hypothesis(turned, swap_xy=False, negate=negate), residual)
 
     found = judge([trial(0.01, negate="x"), trial(0.0101, flip_x=True), trial(0.2)])
     assert found.flag == "--negate_positions x"
