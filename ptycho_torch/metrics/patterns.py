@@ -144,15 +144,18 @@ def pattern_residuals(result: Reconstruction, scan: Scan) -> Residuals:
     Raises:
         ValueError: If a patch reaches beyond the object.
     """
-    misfit, photons, chi2, dof = [], [], [], []
+    misfit, photons, chi2 = np.empty((3, len(scan)))
+    dof = np.empty(len(scan), dtype=np.int64)
+    start = 0
     for intensity, counts in _predictions(result, scan):
-        squares, counted_photons = _amplitude_misfit(intensity, counts)
-        misfit.append(squares)
-        photons.append(counted_photons)
-        for expected, counted in zip(*_cells(intensity.numpy(), counts.numpy()), strict=True):
-            chi2.append(np.sum((counted - expected) ** 2 / expected))
-            dof.append(len(expected))
-    return Residuals(torch.cat(misfit).numpy(), torch.cat(photons).numpy(), np.array(chi2), np.array(dof))
+        chunk = slice(start, start + len(counts))
+        start = chunk.stop
+        misfit[chunk], photons[chunk] = _amplitude_misfit(intensity, counts)
+        cells = zip(*_cells(intensity.numpy(), counts.numpy()), strict=True)
+        for n, (expected, counted) in enumerate(cells, start=chunk.start):
+            chi2[n] = np.sum((counted - expected) ** 2 / expected)
+            dof[n] = len(expected)
+    return Residuals(misfit, photons, chi2, dof)
 
 
 def _predictions(result: Reconstruction, scan: Scan) -> Iterator[tuple[Tensor, Tensor]]:
