@@ -82,6 +82,7 @@ def carry_over(folder: Path) -> list[str]:
         "1e4, defocus x 1.4": Kind(defocus=1.4),
         "1e4, half the overlap": Kind(step_px=half_overlap_step()),
     }
+    trained_with = {name: [conditions_of(kind.scan(0).scan)] for name, kind in kinds.items()}
     networks = {name: trained([kind.scan(0).scan], folder / name.replace(" ", "_"))[0] for name, kind in kinds.items()}
     lines = [
         "| used on | trained on | network | network, refined | of its own network's |",
@@ -89,7 +90,10 @@ def carry_over(folder: Path) -> list[str]:
     ]
     for used, kind in kinds.items():
         alone = {name: mean_figures(lambda made, g=g: picture(g, made.scan), kind) for name, g in networks.items()}  # type: ignore[misc]
-        after = {name: mean_figures(lambda made, g=g: network_refined(g, made.scan), kind) for name, g in networks.items()}  # type: ignore[misc]
+        after = {
+            name: mean_figures(lambda made, g=g, name=name: network_refined(g, made.scan, trained_with[name]), kind)  # type: ignore[misc]
+            for name, g in networks.items()
+        }
         lines += [
             f"| {used} | {name} | {cells(alone[name])} | {cells(after[name])} | {cells(after[name] / after[used])} |"
             for name in networks

@@ -8,7 +8,7 @@ lie pictures of the truth and of what each way made.
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -18,16 +18,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ptycho_torch.checkpoint import find_checkpoint, load_generator
-from ptycho_torch.config import TrainingConfig
+from ptycho_torch.conditions import Conditions, conditions_of
+from ptycho_torch.config import InferenceConfig, TrainingConfig
 from ptycho_torch.generators import Generator
 from ptycho_torch.metrics import compare, overlay
 from ptycho_torch.physics import shift_probe, split_corners
 from ptycho_torch.plots import save_figure
 from ptycho_torch.polishing import polish
-from ptycho_torch.reconstruction import FREE_SHARE, reconstruct_scan, tile_sizes
+from ptycho_torch.reconstruction import FREE_SHARE, make_picture, reconstruct_scan, tile_sizes
 from ptycho_torch.refinement import draw_free
 from ptycho_torch.run_dir import write_text
 from ptycho_torch.scan import Reconstruction, Scan
+from ptycho_torch.sharing import OneProcess
 from ptycho_torch.simulate import Simulation, simulate_scan
 from ptycho_torch.train import train
 from ptycho_torch.writers import write_scan
@@ -105,23 +107,33 @@ def picture(generator: Generator, scan: Scan, without: NDArray | None = None) ->
     return reconstruct_scan(generator, scan, core=core, size=size, batch_size=1, without=without)
 
 
-def refined(start: Reconstruction, scan: Scan, free: NDArray) -> tuple[Reconstruction, str]:
-    """What the default refinement makes of a start, and its outcome."""
-    options = {"refine_probe": False, "refine_positions": False, "probe_modes": None, "seed": 0, "show": False}
-    result, said = polish(start, scan, passes="auto", free=free, **options)
-    return result, said["outcome"]
+def network_refined(generator: Generator, scan: Scan, trained: Sequence[Conditions] = ()) -> Reconstruction:
+    """What `inference --refine auto` makes.
 
-
-def network_refined(generator: Generator, scan: Scan) -> Reconstruction:
-    """What `inference --refine auto` makes."""
-    free = draw_free(len(scan), FREE_SHARE, 0).numpy()
-    result, outcome = refined(picture(generator, scan, free), scan, free)
-    return picture(generator, scan) if outcome == "start" else result
+    Args:
+        generator: Trained.
+        scan: To reconstruct.
+        trained: Conditions of the training; by default those of the scan.
+    """
+    nowhere = Path()
+    config = InferenceConfig(model_path=nowhere, test_data=nowhere, output_dir=nowhere, refine="auto", quiet=True)
+    core, size = tile_sizes(generator, scan, None)
+    team = OneProcess(torch.device("cpu"))
+    return make_picture(generator, scan, config, team, trained or [conditions_of(scan)], core=core, size=size)[0]
 
 
 def empty_refined(scan: Scan, blank: Reconstruction) -> Reconstruction:
     """The same refinement from an empty object."""
-    return refined(blank, scan, draw_free(len(scan), FREE_SHARE, 0).numpy())[0]
+    options = {
+        "refine_probe": False,
+        "refine_positions": False,
+        "probe_modes": None,
+        "start_may_stay": True,
+        "seed": 0,
+        "show": False,
+    }
+    free = draw_free(len(scan), FREE_SHARE, 0).numpy()
+    return polish(blank, scan, passes="auto", free=free, **options)[0]
 
 
 def annealed_rpie(scan: Scan, blank: Reconstruction, case: Case) -> Reconstruction:

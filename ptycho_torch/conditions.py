@@ -73,6 +73,14 @@ def trained_under(about: dict[str, Any]) -> list[Conditions]:
     ]
 
 
+def overlaps_less(trained: Sequence[Conditions], scan: Scan) -> bool:
+    """Whether the positions of a scan lie so much farther apart that a network leaves slow phases behind.
+
+    A refinement does not undo them where patterns hardly overlap.
+    """
+    return conditions_of(scan).step_px > LIMITS["step_px"][0] * max(conditions.step_px for conditions in trained)
+
+
 def beyond(trained: Sequence[Conditions], scan: Scan) -> list[str]:
     """In what a scan lies beyond the scans that a network was trained on, a few words each."""
     words = []

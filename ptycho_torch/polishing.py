@@ -30,6 +30,7 @@ def polish(
     refine_positions: bool,
     probe_modes: int | None,
     free: np.ndarray,
+    start_may_stay: bool,
     seed: int,
     show: bool,
 ) -> tuple[Reconstruction, dict[str, Any]]:
@@ -43,6 +44,7 @@ def polish(
         refine_positions: Refine the positions as well.
         probe_modes: Modes of the refined probe; by default those of the scan, or more if needed.
         free: Indices of the scan points that judge.
+        start_may_stay: Whether the answer may be the start, or the mean with it.
         seed: Of the order of the patterns.
         show: Whether to draw a progress bar.
 
@@ -76,6 +78,7 @@ def polish(
             update_probe=refine_probe,
             update_positions=refine_positions,
             free_index=torch.from_numpy(free),
+            start_may_stay=start_may_stay,
             seed=seed,
             progress=tell,
         )

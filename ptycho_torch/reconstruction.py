@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from ptycho_torch.accelerator import choose_device
 from ptycho_torch.assessment import assess_halves, plain
 from ptycho_torch.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.command import log_to
-from ptycho_torch.conditions import beyond, trained_under
+from ptycho_torch.conditions import Conditions, beyond, overlaps_less, trained_under
 from ptycho_torch.config import InferenceConfig, to_yaml
 from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.generators import Generator
@@ -60,7 +61,8 @@ def infer(config: InferenceConfig) -> RunDir:
         torch.use_deterministic_algorithms(config.deterministic)
         shared = f", {processes.count} processes" if processes.count > 1 else ""
         logger.info("reconstructing %d patterns with %s, on %s%s", len(scan), checkpoint, processes.device.type, shared)
-        unknown = beyond(trained_under(about), scan)
+        trained = trained_under(about)
+        unknown = beyond(trained, scan)
         if unknown:
             advice = "; --refine auto makes up for most of it, training on such a scan for all" if config.refine == "0" else ""
             logger.warning("the network was trained on other scans than this one, of %s%s", ", ".join(unknown), advice)
@@ -72,14 +74,18 @@ def infer(config: InferenceConfig) -> RunDir:
             logger.warning(text, checkpoint)
         started = time.perf_counter()
         generator = generator.to(processes.device)
-        result, said = make_picture(generator, scan, config, processes, core=core, size=size)
+        result, said = make_picture(generator, scan, config, processes, trained, core=core, size=size)
         duration_s = time.perf_counter() - started
         check_not_flat(result)
         scan = replace(scan, positions_px=result.positions_px)
         residuals = pattern_residuals(result, scan)
         halves = None
         if config.metrics:
-            halves = assess_halves(scan, lambda half: reconstruct_half(generator, half, config, processes), seed=config.seed)
+            halves = assess_halves(
+                scan,
+                lambda half: reconstruct_half(generator, half, config, processes, trained),
+                seed=config.seed,
+            )
             said |= plain(residuals, halves, scan)
         if processes.first:
             write_picture(run, result, config)
@@ -115,15 +121,26 @@ def write_picture(run: RunDir, result: Reconstruction, config: InferenceConfig) 
 
 
 def make_picture(
-    generator: Generator, scan: Scan, config: InferenceConfig, processes: OneProcess, *, core: int, size: int
+    generator: Generator,
+    scan: Scan,
+    config: InferenceConfig,
+    processes: OneProcess,
+    trained: Sequence[Conditions],
+    *,
+    core: int,
+    size: int,
 ) -> tuple[Reconstruction, dict[str, Any]]:
     """The network's picture, refined if that is asked for and predicts patterns better that neither has seen.
+
+    The picture of a network that was not trained on such scans is where the refinement starts, and
+    no part of its answer; where patterns overlap less, it is not even that.
 
     Args:
         generator: On the device where it is to run.
         scan: Patterns, positions, probe.
         config: What the user asked for.
         processes: That share the network's part; the refinement is that of the first.
+        trained: Conditions of the scans that the network was trained on.
         core: Patterns in a region.
         size: Patterns that the generator sees with a region.
 
@@ -149,6 +166,8 @@ def make_picture(
         return network(nothing), {}
     free = draw_free(len(scan), FREE_SHARE, config.seed).numpy()
     start = network(free)
+    if overlaps_less(trained, scan):
+        start = replace(start, object=np.ones_like(start.object))
     result, history = processes.by_first(
         lambda: polish(
             start,
@@ -158,6 +177,7 @@ def make_picture(
             refine_positions=config.refine_positions,
             probe_modes=config.probe_modes,
             free=free,
+            start_may_stay=not beyond(trained, scan),
             seed=config.seed,
             show=show,
         )
@@ -165,10 +185,12 @@ def make_picture(
     return (network(nothing) if history["outcome"] == "start" else result), {"refinement": history}
 
 
-def reconstruct_half(generator: Generator, half: Scan, config: InferenceConfig, processes: OneProcess) -> Reconstruction:
+def reconstruct_half(
+    generator: Generator, half: Scan, config: InferenceConfig, processes: OneProcess, trained: Sequence[Conditions]
+) -> Reconstruction:
     """The object of a part of a scan, made and refined as the whole was."""
     core, size = tile_sizes(generator, half, config.gridsize)
-    return make_picture(generator, half, replace(config, quiet=True), processes, core=core, size=size)[0]
+    return make_picture(generator, half, replace(config, quiet=True), processes, trained, core=core, size=size)[0]
 
 
 def tile_sizes(generator: Generator, scan: Scan, gridsize: int | None) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from ptycho_torch.conditions import Conditions, beyond, conditions_of, trained_under
+from ptycho_torch.conditions import Conditions, beyond, conditions_of, overlaps_less, trained_under
 from ptycho_torch.config import InferenceConfig, TrainingConfig
 from ptycho_torch.inference import reconstruct
 from ptycho_torch.simulate import simulate_scan
@@ -59,6 +59,13 @@ def test_the_range_of_several_scans_counts(scan):
     between = replace(scan, probe=scan.probe * 10)  # 1e6 photons
     assert beyond([conditions_of(scan)], between)
     assert not beyond([conditions_of(scan), bright], between)
+
+
+def test_a_scan_whose_patterns_overlap_less_is_told_from_others(scan):
+    sparse, dense = (simulate_scan(photons=1e4, n_side=6, step_px=step, pattern_size=32, seed=2).scan for step in (9.0, 2.0))
+    assert overlaps_less([conditions_of(scan)], sparse)
+    assert not overlaps_less([conditions_of(scan)], dense)
+    assert not overlaps_less([conditions_of(scan), conditions_of(sparse)], sparse)
 
 
 def test_damaged_conditions_are_noticed():

@@ -44,7 +44,14 @@ def agreements(generator, made):
         reconstruct_scan(generator, scan, core=len(scan), size=len(scan), batch_size=1, without=without)
         for without in (nothing, free)
     )
-    settings = {"refine_probe": False, "refine_positions": False, "probe_modes": None, "seed": 0, "show": False}
+    settings = {
+        "refine_probe": False,
+        "refine_positions": False,
+        "probe_modes": None,
+        "start_may_stay": True,
+        "seed": 0,
+        "show": False,
+    }
     refined, said = polish(start, scan, passes="auto", free=free, **settings)
     refined = alone if said["outcome"] == "start" else refined
     return [compare(replace(one, positions_px=scan.positions_px), made.truth) for one in (alone, refined)]

@@ -87,6 +87,7 @@ def test_two_noisy_pictures_are_averaged(dim):
     )
     both = run(dim, start=(truth + noise) * np.exp(1j), free_index=free)
     assert both.outcome == "mean"
+    assert run(dim, start=(truth + noise) * np.exp(1j), free_index=free, start_may_stay=False).outcome == "refined"
     assert agreement(dim, both).frc50 > agreement(dim, alone).frc50
 
 
@@ -234,7 +235,14 @@ def test_what_cannot_be_refined_is_said(dim, change, sentence):
 def test_polish_says_what_it_did(dim):
     start = replace(dim.truth, object=np.ones_like(dim.truth.object))
     free = draw_free(196, 0.05, 0).numpy()
-    options = {"refine_probe": False, "refine_positions": False, "probe_modes": None, "seed": 0, "show": False}
+    options = {
+        "refine_probe": False,
+        "refine_positions": False,
+        "probe_modes": None,
+        "start_may_stay": True,
+        "seed": 0,
+        "show": False,
+    }
     result, said = polish(start, dim.scan, passes="auto", free=free, **options)
     assert said["outcome"] == "refined"
     assert said["r_free"] < said["r_free_start"]

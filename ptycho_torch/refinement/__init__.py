@@ -55,6 +55,7 @@ def refine(
     smoothness: float = 120.0,
     free_fraction: float = 0.04,
     free_index: Tensor | None = None,
+    start_may_stay: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> RefinementResult:
@@ -96,6 +97,8 @@ def refine(
             light would be smoothed too much, see `descent.SMOOTHED_LIGHT`. 0 switches it off.
         free_fraction: Share of the patterns to keep out, within (0, 0.5].
         free_index: Scan points to keep out instead, of which ``obj`` knows nothing, int64.
+        start_may_stay: With ``free_index``, whether the answer may be the start, or the mean with it; not
+            where its errors may be more than noise, since the unseen patterns are few and notice little.
         seed: Chooses the patterns to keep out and the order of the others. Equal seeds give equal bits.
         progress: Called with the epoch's number from 0 and its entry.
 
@@ -132,7 +135,8 @@ def refine(
     if update_positions:
         run.refine_positions(state, (int(obj.shape[0]), int(obj.shape[1])))
     best = min((entry for entry in run.history if entry.kept), key=lambda entry: entry.free_score)
-    outcome, r_free = run.choose(state, start) if free_index is not None else ("refined", best.r_free)
+    compared = free_index is not None and start_may_stay
+    outcome, r_free = run.choose(state, start) if compared else ("refined", best.r_free)
     if outcome == "start":
         state = start
     else:
