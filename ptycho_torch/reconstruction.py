@@ -256,7 +256,7 @@ def reconstruct_scan(
     image, light = team.by_first(mosaic.finish)
     return Reconstruction(
         object=image.numpy(),
-        coverage=(light / light.max()).numpy(),
+        coverage=light.div_(light.max()).numpy(),
         origin_yx=origin,
         probe=scan.probe,
         positions_px=scan.positions_px,
