@@ -44,6 +44,6 @@ class Mosaic:
         self.weight[window] += weight
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """The object, complex, (Y, X), 1 where nothing was laid, and the weight there, real, (Y, X); the last thing to ask for."""
+        """The object, complex, (Y, X), 1 where nothing was laid, and the weight there, real, (Y, X); nothing can be added then."""
         image = self.total.div_(self.weight.clamp_min(torch.finfo(torch.float32).tiny))  # in place: it may be large
         return image.masked_fill_(self.weight == 0, EMPTY), self.weight
