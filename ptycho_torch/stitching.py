@@ -44,6 +44,9 @@ class Mosaic:
         self.weight[window] += weight
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """The object, complex, (Y, X), 1 where nothing was laid, and the weight there, real, (Y, X); nothing can be added then."""
+        """The object, complex, (Y, X), 1 where nothing was laid, and the weight there, real, (Y, X).
+
+        Nothing can be added afterwards.
+        """
         image = self.total.div_(self.weight.clamp_min(torch.finfo(torch.float32).tiny))  # in place: it may be large
         return image.masked_fill_(self.weight == 0, EMPTY), self.weight
