@@ -12,7 +12,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from ptycho_torch.accelerator import choose_device
+from ptycho_torch.accelerator import choose_device, give_memory_back
 from ptycho_torch.assessment import assess_halves, plain
 from ptycho_torch.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.command import log_to
@@ -40,6 +40,7 @@ FLAT = 0.005  # relative variation of the object; weakly scattering cells still 
 FREE_SHARE = 0.04  # of the patterns, kept out of the refinement to judge it by
 PROBE_IN_DOUBT = 3.0  # times the R-factor of counting noise; a network with the right probe stays below
 SMALL_R = 0.02  # a misfit that no wrong probe would leave
+TURNS_OF_MEMORY = 4  # batches after which freed memory is given back; after each would take 6 % of the time
 HALO = 1.5  # patterns seen with a region, as a multiple of those in it; they complete the view at its border
 
 
@@ -253,6 +254,8 @@ def reconstruct_scan(
         for part in team.gather([placed for batch in own for placed in canvases(generator, scan, batch)]):
             for placed in part:
                 mosaic.add(*placed)
+        if turn % TURNS_OF_MEMORY == 0:
+            give_memory_back()
     image, light = team.by_first(mosaic.finish)
     return Reconstruction(
         object=image.numpy(),
