@@ -22,7 +22,7 @@ from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.generators import Generator
 from ptycho_torch.grouping import Neighbourhood, divide, join_groups, make_group
 from ptycho_torch.metrics import Residuals, empty_r_factor, noise_r_factor, pattern_residuals
-from ptycho_torch.physics import locate, place_patches
+from ptycho_torch.physics import incoherent_sum, locate, place_patches
 from ptycho_torch.plots import save_amplitude, save_phase, save_residuals
 from ptycho_torch.polishing import polish
 from ptycho_torch.refinement import draw_free
@@ -277,7 +277,7 @@ def canvases(generator: Generator, scan: Scan, regions: list[Neighbourhood]) -> 
     canvas_shape = group.canvas_shape()
     images = generator(group, canvas_shape)
     geometry = locate(group.corners_px, group.probe, canvas_shape)
-    intensity = geometry.probe.abs().square().sum(dim=2)
+    intensity = incoherent_sum(geometry.probe)
     own = torch.tensor([[i < region.core for i in range(len(region.members))] for region in regions], device=device)
     light = place_patches(intensity * own[..., None, None], geometry.indices, geometry.canvas_shape)
     return list(zip(images.cpu(), light.cpu(), group.origin_px.cpu().numpy(), strict=True))

@@ -12,7 +12,15 @@ from torch import Tensor
 from ptycho_torch.doctor.findings import FAULT, GOOD, NOTE, Finding
 from ptycho_torch.doctor.patterns import circular_center, offset
 from ptycho_torch.grouping import nearest_to_middle
-from ptycho_torch.physics import extract_patches, far_field, far_field_adjoint, illumination, locate, place_patches
+from ptycho_torch.physics import (
+    extract_patches,
+    far_field,
+    far_field_adjoint,
+    illumination,
+    incoherent_sum,
+    locate,
+    place_patches,
+)
 from ptycho_torch.readers.assembly import SIGNS, resample_probe
 from ptycho_torch.readers.conversion import Orientation, Window
 from ptycho_torch.scan import Scan
@@ -139,7 +147,7 @@ def residual(
     left = float("inf")
     for _ in range(iterations):
         waves = far_field(extract_patches(canvas, geometry.indices)[:, :, None] * geometry.probe)
-        modulus = waves.abs().square().sum(dim=2).sqrt()
+        modulus = incoherent_sum(waves).sqrt()
         left = _unexplained(modulus, measured, good)
         ratio = (measured / modulus.clamp_min(1e-6) - 1) * good
         patches = (geometry.probe.conj() * far_field_adjoint(waves * ratio[:, :, None])).sum(dim=2)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ptycho_torch.generators.base import Generator
-from ptycho_torch.physics import Geometry, backproject_residual, illumination, locate
+from ptycho_torch.physics import Geometry, backproject_residual, illumination, incoherent_sum, locate
 from ptycho_torch.scan import Group
 
 SUBSETS = 12  # of a sweep; each spreads over the whole group, so that its patterns hardly overlap
@@ -56,9 +56,8 @@ class Unrolled(Generator):
 
     def forward(self, group: Group, canvas_shape: tuple[int, int]) -> Tensor:
         """See `Generator.forward`."""
-        geometry = locate(group.corners_px, group.probe, canvas_shape)
-        light = illumination(geometry)
-        subsets = spread_subsets(group, geometry)
+        subsets = spread_subsets(group, canvas_shape)
+        light = torch.stack([subset.light for subset in subsets]).sum(dim=0)
         box, lit = lit_box(light)
         saturated = 2 * light / (light + light.amax(dim=(-2, -1), keepdim=True)) - 1
         canvas = torch.ones_like(light, dtype=group.probe.dtype)
@@ -93,35 +92,31 @@ class Subset:
         self.softening = softening
         self.mask = mask
         self.geometry = geometry
-        brightest = geometry.probe.abs().square().sum(dim=2).amax(dim=(1, 2, 3))
-        self.reach = 1 / (illumination(geometry) + DARKEST * brightest[:, None, None])
+        brightest = incoherent_sum(geometry.probe).amax(dim=(1, 2, 3))
+        self.light = illumination(geometry)
+        self.reach = 1 / (self.light + DARKEST * brightest[:, None, None])
 
     def pull(self, canvas: Tensor) -> Tensor:
         """What the patterns ask to be added, complex, (B, Y, X)."""
         return self.reach * backproject_residual(canvas, self.counts, self.softening, self.mask, self.geometry)
 
 
-def spread_subsets(group: Group, geometry: Geometry) -> list[Subset]:
+def spread_subsets(group: Group, canvas_shape: tuple[int, int]) -> list[Subset]:
     """The patterns of a group in up to `SUBSETS` parts, each spread over the whole group.
 
     Depends on where the patterns lie, not on their order.
     """
-    order = torch.stack([snake_order(corners) for corners in group.corners_px])[..., None, None]  # (B, C, 1, 1)
-    counts = torch.fft.ifftshift(group.counts, dim=(-2, -1)).take_along_dim(order, dim=1)
-    indices = geometry.indices.take_along_dim(order, dim=1)
-    probe = geometry.probe.take_along_dim(order[..., None], dim=1)
-    softening = SOFTENING * counts.mean(dim=1, keepdim=True) + FLOOR
+    softening = torch.fft.ifftshift(SOFTENING * group.counts.mean(dim=1, keepdim=True) + FLOOR, dim=(-2, -1))
     mask = torch.fft.ifftshift(group.mask, dim=(-2, -1))[:, None]
-    parts = min(SUBSETS, counts.shape[1])
-    return [
-        Subset(
-            counts[:, part::parts].contiguous(),
-            softening,
-            mask,
-            Geometry(indices[:, part::parts].contiguous(), probe[:, part::parts].contiguous(), geometry.canvas_shape),
-        )
-        for part in scattered(parts)
-    ]
+    order = torch.stack([snake_order(corners) for corners in group.corners_px])  # (B, C)
+    each = torch.arange(len(order), device=order.device)[:, None]
+    parts = min(SUBSETS, order.shape[1])
+    subsets = []
+    for part in scattered(parts):
+        some = (each, order[:, part::parts])
+        counts = torch.fft.ifftshift(group.counts[some], dim=(-2, -1))
+        subsets.append(Subset(counts, softening, mask, locate(group.corners_px[some], group.probe, canvas_shape)))
+    return subsets
 
 
 def snake_order(corners_px: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ptycho_torch.physics.incoherent import incoherent_sum
 from ptycho_torch.physics.patches import extract_patches, patch_indices, place_patches, split_corners
 from ptycho_torch.physics.probe import shift_probe
 from ptycho_torch.physics.propagate import far_field
@@ -81,8 +82,7 @@ def diffraction_intensity(patches: Tensor, probe: Tensor) -> Tensor:
             f"patches are {tuple(patches.shape[-2:])} pixels but probe is {tuple(probe.shape[-2:])}; crop or pad the probe first"
         )
     waves = far_field(patches[..., None, :, :] * probe)  # (..., M, H, W)
-    intensity = (waves.real.square() + waves.imag.square()).sum(dim=-3)
-    return torch.fft.fftshift(intensity, dim=(-2, -1))
+    return torch.fft.fftshift(incoherent_sum(waves), dim=(-2, -1))
 
 
 def predict_counts(canvas: Tensor, geometry: Geometry) -> Tensor:
@@ -107,5 +107,4 @@ def illumination(geometry: Geometry) -> Tensor:
     Returns:
         Real, (B, Y, X), in photons.
     """
-    intensity = (geometry.probe.real.square() + geometry.probe.imag.square()).sum(dim=2)
-    return place_patches(intensity, geometry.indices, geometry.canvas_shape)
+    return place_patches(incoherent_sum(geometry.probe), geometry.indices, geometry.canvas_shape)

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ptycho_torch.physics.forward import Geometry
+from ptycho_torch.physics.incoherent import coherent_sum, incoherent_product, incoherent_sum
 from ptycho_torch.physics.patches import extract_patches, place_patches
 from ptycho_torch.physics.propagate import far_field, far_field_adjoint
 
@@ -53,21 +54,21 @@ class _BackprojectedResidual(torch.autograd.Function):
         ctx: FunctionCtx, canvas: Tensor, counts: Tensor, softening: Tensor, mask: Tensor, indices: Tensor, probe: Tensor
     ) -> Tensor:
         waves = _waves(canvas, indices, probe)
-        intensity = squared_modulus(waves).sum(dim=2)
+        intensity = incoherent_sum(waves)
         inverse = (intensity + softening).reciprocal_().mul_(mask)
         residual = (counts - intensity).mul_(inverse)
         ctx.save_for_backward(waves, residual, inverse, indices, probe)
         ctx.canvas_shape = canvas.shape[-2:]  # type: ignore[attr-defined]
-        return _place_exit_waves(scale(waves, residual[:, :, None]), indices, probe, (canvas.shape[-2], canvas.shape[-1]))
+        return _place_exit_waves(waves * residual[:, :, None], indices, probe, (canvas.shape[-2], canvas.shape[-1]))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, direction: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         waves, residual, inverse, indices, probe = ctx.saved_tensors  # type: ignore[attr-defined]
         change = _waves(direction, indices, probe)
-        rise = 2 * (torch.view_as_real(waves) * torch.view_as_real(change)).sum(dim=(2, -1))  # of the intensity
+        rise = incoherent_product(waves, change).mul_(2)  # of the intensity
         slope = (residual + 1).mul_(inverse).mul_(rise)  # minus the change of r
-        pulled = scale(change, residual[:, :, None]) - scale(waves, slope[:, :, None])
+        pulled = change.mul_(residual[:, :, None]).sub_(waves * slope[:, :, None])
         shape = ctx.canvas_shape  # type: ignore[attr-defined]
         return _place_exit_waves(pulled, indices, probe, shape), None, None, None, None, None
 
@@ -79,14 +80,4 @@ def _waves(canvas: Tensor, indices: Tensor, probe: Tensor) -> Tensor:
 
 def _place_exit_waves(waves: Tensor, indices: Tensor, probe: Tensor, canvas_shape: tuple[int, int]) -> Tensor:
     """The adjoint of `_waves`."""
-    return place_patches((probe.conj() * far_field_adjoint(waves)).sum(dim=2), indices, canvas_shape)
-
-
-def squared_modulus(waves: Tensor) -> Tensor:
-    """``|w|^2``, without the copies of ``waves.real`` and ``waves.imag``."""
-    return torch.view_as_real(waves).square().sum(dim=-1)
-
-
-def scale(waves: Tensor, factor: Tensor) -> Tensor:
-    """Complex times real, without making the real one complex."""
-    return torch.view_as_complex(torch.view_as_real(waves) * factor[..., None])
+    return place_patches(coherent_sum(probe.conj() * far_field_adjoint(waves)), indices, canvas_shape)

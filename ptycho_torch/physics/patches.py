@@ -6,6 +6,8 @@ probe x patch alone, and the far-field intensity does not change when that produ
 this is exact as long as the probe is dark at the border of its window.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -59,9 +61,7 @@ def extract_patches(canvas: Tensor, indices: Tensor) -> Tensor:
     Returns:
         Patches, complex, (B, C, H, W).
     """
-    values = torch.view_as_real(canvas).reshape(-1, 2)
-    patches = values.index_select(0, indices.reshape(-1)).reshape(*indices.shape, 2)
-    return torch.view_as_complex(patches)
+    return canvas.reshape(-1).gather(0, indices.reshape(-1)).reshape(indices.shape)
 
 
 def place_patches(patches: Tensor, indices: Tensor, canvas_shape: tuple[int, int]) -> Tensor:
@@ -76,9 +76,5 @@ def place_patches(patches: Tensor, indices: Tensor, canvas_shape: tuple[int, int
         Canvases of the dtype of ``patches``, (B, Y, X), zero where no patch lies.
     """
     shape = (indices.shape[0], *canvas_shape)
-    if not patches.is_complex():
-        total = patches.new_zeros(indices.shape[0] * canvas_shape[0] * canvas_shape[1])
-        return total.index_add(0, indices.reshape(-1), patches.reshape(-1)).reshape(shape)
-    values = torch.view_as_real(patches.contiguous()).reshape(-1, 2)
-    total = values.new_zeros(indices.shape[0] * canvas_shape[0] * canvas_shape[1], 2)
-    return torch.view_as_complex(total.index_add(0, indices.reshape(-1), values)).reshape(shape)
+    total = patches.new_zeros(math.prod(shape))
+    return total.scatter_add(0, indices.reshape(-1), patches.reshape(-1)).reshape(shape)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ptycho_torch.physics.incoherent import incoherent_sum
+
 
 def shift_probe(probe: Tensor, shift_px: Tensor) -> Tensor:
     """The probe moved by a fraction of a pixel, by a linear phase in Fourier space.
@@ -35,4 +37,4 @@ def photons_per_exposure(probe: Tensor) -> Tensor:
     Returns:
         Real, (...), in photons.
     """
-    return probe.abs().square().sum(dim=(-3, -2, -1))
+    return incoherent_sum(probe).sum(dim=(-2, -1))

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ptycho_torch.physics.gradient import squared_modulus
+from ptycho_torch.physics.incoherent import squared_modulus
 from ptycho_torch.refinement.modes import orthogonal_mixing
 from ptycho_torch.refinement.patterns import Patterns, Prediction, placed_at, predict
 from ptycho_torch.refinement.positions import inside, shifts_towards, without_affine

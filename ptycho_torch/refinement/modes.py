@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ptycho_torch.physics.gradient import squared_modulus
+from ptycho_torch.physics.incoherent import squared_modulus
 from ptycho_torch.physics.probe import photons_per_exposure
 
 MODE_SEED = 0.3  # power of an added mode relative to the first

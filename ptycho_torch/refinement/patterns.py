@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ptycho_torch.physics.gradient import squared_modulus
+from ptycho_torch.physics.incoherent import incoherent_sum
 from ptycho_torch.physics.patches import split_corners
 from ptycho_torch.physics.propagate import far_field
 
@@ -122,11 +122,6 @@ def add_at(canvas: Tensor, patch: Tensor, corner: tuple[int, int]) -> None:
     """Add one patch to a contiguous canvas in place."""
     rows = canvas.stride(0)
     canvas.as_strided(patch.shape, (rows, 1), corner[0] * rows + corner[1]).add_(patch)
-
-
-def incoherent_sum(waves: Tensor) -> Tensor:
-    """Incoherent sum over modes, (B, M, H, W) -> (B, H, W)."""
-    return squared_modulus(waves).sum(1) if waves.shape[1] > 1 else squared_modulus(waves[:, 0])
 
 
 @dataclass(frozen=True)

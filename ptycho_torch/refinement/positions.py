@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from ptycho_torch.physics.incoherent import incoherent_sum
 from ptycho_torch.physics.propagate import far_field
-from ptycho_torch.refinement.patterns import Patterns, cut, incoherent_sum, node_weights, probes_at, shift_basis
+from ptycho_torch.refinement.patterns import Patterns, cut, node_weights, probes_at, shift_basis
 from ptycho_torch.refinement.steps import State
 
 MAX_SHIFT_PX = 0.2  # of one position in one round

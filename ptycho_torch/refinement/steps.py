@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.grouping import compact_regions
-from ptycho_torch.physics.gradient import squared_modulus
+from ptycho_torch.physics.incoherent import incoherent_sum, squared_modulus
 from ptycho_torch.physics.probe import photons_per_exposure
 from ptycho_torch.physics.propagate import far_field, far_field_adjoint
 from ptycho_torch.refinement.modes import mode_boost
-from ptycho_torch.refinement.patterns import COUNT_FLOOR, Patterns, add_at, cut, incoherent_sum, probes_at, shift_basis
+from ptycho_torch.refinement.patterns import COUNT_FLOOR, Patterns, add_at, cut, probes_at, shift_basis
 
 MOMENTUM = 0.9
 OBJECT_DAMPING = 0.1  # share of the brightest illumination added to the preconditioner

@@ -1,0 +1,32 @@
+"""Incoherent sums over the modes of a beam, without the copies that complex arithmetic would make."""
+
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+
+def real_product(one: Tensor, other: Tensor) -> Tensor:
+    """``Re(conj(a) b)`` of each element, real, of the shape of both."""
+    (a_real, a_imaginary), (b_real, b_imaginary) = (torch.view_as_real(part).unbind(dim=-1) for part in (one, other))
+    return torch.addcmul(a_real * b_real, a_imaginary, b_imaginary)
+
+
+def squared_modulus(waves: Tensor) -> Tensor:
+    """``|w|^2`` of each element, real."""
+    return real_product(waves, waves)
+
+
+def incoherent_product(one: Tensor, other: Tensor) -> Tensor:
+    """``Re(conj(a) b)`` summed over modes, (..., M, H, W) -> real, (..., H, W)."""
+    return reduce(torch.add, map(real_product, one.unbind(dim=-3), other.unbind(dim=-3)))
+
+
+def incoherent_sum(waves: Tensor) -> Tensor:
+    """``|w|^2`` summed over modes, (..., M, H, W) -> real, (..., H, W)."""
+    return incoherent_product(waves, waves)
+
+
+def coherent_sum(waves: Tensor) -> Tensor:
+    """Sum over modes, complex, (..., M, H, W) -> (..., H, W)."""
+    return waves.sum(dim=-3) if waves.shape[-3] > 1 else waves.squeeze(-3)
