@@ -6,7 +6,8 @@ bears the module's own name, so that asking twice (also by `pytest_plugins`) loa
 
 import shutil
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,43 @@ def cuda_cpu_env() -> Environment:
 def run_archive_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> RunArchiveFactory:
     """Makes archives for fixtures that outlive a test; each is used in a `with` block."""
     return RunArchiveFactory(pytestconfig, tmp_path_factory.getbasetemp())
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """Commands that ran once, and what they left.
+
+    Attributes:
+        archive: Of the run.
+        folder: Where the commands ran and wrote.
+        results: Of the commands, in their order.
+    """
+
+    archive: RunArchive
+    folder: Path
+    results: list[CommandResult] = field(default_factory=list)
+
+
+WorkflowCommands = Callable[[RunArchive, Path], Iterable[Sequence[str | Path]]]
+
+
+@pytest.fixture(scope="session")
+def workflow(
+    workflow_commands: WorkflowCommands,
+    run_archive_factory: RunArchiveFactory,
+    cuda_cpu_env: Environment,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[Workflow]:
+    """What the commands of `workflow_commands` made, run once without GPUs for all tests that look at it.
+
+    A project defines `workflow_commands`, a session fixture that returns a function of archive and
+    folder. It yields one command after the other, and may read what those before have written.
+    """
+    with run_archive_factory("workflow") as archive:
+        made = Workflow(archive, tmp_path_factory.mktemp("workflow"))
+        for command in workflow_commands(archive, made.folder):
+            made.results.append(archive.run_command(command, env=cuda_cpu_env, cwd=made.folder))
+        yield made
 
 
 @pytest.fixture

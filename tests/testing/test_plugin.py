@@ -314,14 +314,12 @@ def test_parametrised_tests_each_have_a_folder(pytester: pytest.Pytester, inner_
 SHARED = """
 import pytest, sys
 @pytest.fixture(scope="session")
-def workflow(run_archive_factory, cuda_cpu_env):
-    with run_archive_factory("workflow") as archive:
-        archive.run_command([sys.executable, "-c", "print('trained')"], env=cuda_cpu_env)
-        yield archive
+def workflow_commands():
+    return lambda archive, folder: [[sys.executable, "-c", "print('trained')"]]
 def test_one(workflow):
-    with workflow.assertions("one"): assert True
+    with workflow.archive.assertions("one"): assert workflow.results[0].stdout == "trained\\n"
 def test_two(workflow):
-    with workflow.assertions("two"): assert False
+    with workflow.archive.assertions("two"): assert False
 """
 
 

@@ -22,7 +22,7 @@ def example(pytester: pytest.Pytester) -> Path:
 
 
 def test_example_passes_and_leaves_the_files_it_says(example: Path, inner_pytest: Callable[..., pytest.RunResult]) -> None:
-    inner_pytest("--archive", "evidence").assert_outcomes(passed=2)
+    inner_pytest("--archive", "evidence").assert_outcomes(passed=3)
     listed, folder = set(), ""
     for line in BLOCKS["evidence"].splitlines()[1:]:
         words = line.split("  the ")[0].split()
@@ -38,14 +38,14 @@ def test_example_compares_as_worse_when_the_model_is(example: Path, inner_pytest
     script = example / "train.py"
     script.write_text(script.read_text().replace("out = ", "slope += 0.03\nout = "))
     result = inner_pytest("--archive", "new", "--archive-compare", "evidence")
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=3)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["workflow: slope error was * (tolerance 0.01): worse"])
 
 
 def test_example_of_a_failing_script_is_kept(example: Path, inner_pytest: Callable[..., pytest.RunResult]) -> None:
     (example / "train.py").write_text(BLOCKS["train.py"] + "raise SystemExit('out of beam')\n")
-    inner_pytest("--archive", "evidence").assert_outcomes(errors=2)
+    inner_pytest("--archive", "evidence").assert_outcomes(passed=1, errors=2)
     (folder,) = (example / "evidence").glob("workflow-*")
     run = read_manifest(folder)
     assert (run["verdict"], run["commands"][0]["exit_status"]) == ("error", 1)
