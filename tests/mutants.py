@@ -54,8 +54,15 @@ MUTANTS = [
     Mutant(
         "fftshift left out",
         "physics/forward.py",
-        "return torch.fft.fftshift(intensity, dim=(-2, -1))",
-        "return intensity",
+        "return torch.fft.fftshift(incoherent_sum(waves), dim=(-2, -1))",
+        "return incoherent_sum(waves)",
+        PHYSICS,
+    ),
+    Mutant(
+        "imaginary parts subtracted from an intensity",
+        "physics/incoherent.py",
+        "return torch.addcmul(a_real * b_real, a_imaginary, b_imaginary)",
+        "return torch.addcmul(a_real * b_real, a_imaginary, b_imaginary, value=-1)",
         PHYSICS,
     ),
     Mutant("conj missing", "physics/gradient.py", "(probe.conj() * far_field_adjoint", "(probe * far_field_adjoint", PHYSICS),
