@@ -63,7 +63,7 @@ def fit(config: TrainingConfig) -> RunDir:
     check_enough(train + validation, config.devices * config.num_nodes)
     run = RunDir(config.output_dir)
     start = find_start(config, run)
-    module = build_module(config, members, train)
+    module = build_module(config, members)
     if start is not None:
         check_same_network(start, module)
     history = History(run, write=config.logger != "none")
@@ -72,6 +72,7 @@ def fit(config: TrainingConfig) -> RunDir:
     with held_by_the_first(config, run, trainer), end_together(trainer.strategy):
         if config.probe_trainable:
             train = [improve_probe(scan, run.probe_file(i), config, write=trainer.is_global_zero) for i, scan in enumerate(train)]
+        module.hparams["about"]["conditions"] = [asdict(conditions_of(scan)) for scan in train]
         data = ScanDataModule(
             train,
             validation,
@@ -179,14 +180,13 @@ def check_same_network(checkpoint: Path, module: LightningModule) -> None:
             )
 
 
-def build_module(config: TrainingConfig, members: int, scans: list[Scan]) -> PtychoModule:
+def build_module(config: TrainingConfig, members: int) -> PtychoModule:
     """The training module, with weights drawn from the seed."""
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     generator = GENERATORS[config.generator]
     settings = {} if generator.any_size else {"members": members}
     about = {
         "members": members,
-        "conditions": [asdict(conditions_of(scan)) for scan in scans],
         "config": plain(config),
         "versions": provenance(),
     }

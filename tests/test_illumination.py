@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ptycho_torch.checkpoint import load_generator
+from ptycho_torch.conditions import conditions_of, trained_under
 from ptycho_torch.config import InferenceConfig, ReadingOptions, TrainingConfig
 from ptycho_torch.errors import InputError
 from ptycho_torch.illumination import aperture_radius, defocused, illuminate, with_refined_probe
@@ -111,6 +113,8 @@ def test_training_keeps_the_refined_probe_for_inference(tmp_path, measured, capl
     run = train(config)
     scan = open_scan(tmp_path / "scan.npz", n_images=None, options=ReadingOptions(probe=run.probe_file(0)))
     assert similarity(scan.probe[0], measured.probe[0]) > 0.99
+    _, about = load_generator(run.best_checkpoint)
+    assert trained_under(about) == [conditions_of(scan)]
     for probe, said in ((None, True), (run.probe_file(0), False)):
         options = {"probe": probe, "output_dir": tmp_path / f"image {said}", "quiet": True, "accelerator": "cpu"}
         caplog.clear()
