@@ -13,6 +13,7 @@ from ptycho_torch.doctor.findings import FAULT, GOOD, NOTE, Finding
 from ptycho_torch.doctor.patterns import circular_center, offset
 from ptycho_torch.grouping import nearest_to_middle
 from ptycho_torch.physics import (
+    coherent_sum,
     extract_patches,
     far_field,
     far_field_adjoint,
@@ -150,7 +151,7 @@ def residual(
         modulus = incoherent_sum(waves).sqrt()
         left = _unexplained(modulus, measured, good)
         ratio = (measured / modulus.clamp_min(1e-6) - 1) * good
-        patches = (geometry.probe.conj() * far_field_adjoint(waves * ratio[:, :, None])).sum(dim=2)
+        patches = coherent_sum(geometry.probe.conj() * far_field_adjoint(waves * ratio[:, :, None]))
         change = place_patches(patches, geometry.indices, geometry.canvas_shape)
         canvas = canvas + STEP * change / (light + DARKEST * light.max())
     return left

@@ -2,7 +2,7 @@
 
 from ptycho_torch.physics.forward import Geometry, diffraction_intensity, illumination, locate, predict_counts
 from ptycho_torch.physics.gradient import backproject_residual
-from ptycho_torch.physics.incoherent import coherent_sum, incoherent_sum, squared_modulus
+from ptycho_torch.physics.incoherent import coherent_sum, incoherent_sum
 from ptycho_torch.physics.likelihood import LOSSES, amplitude_loss, poisson_loss
 from ptycho_torch.physics.patches import extract_patches, patch_indices, place_patches, split_corners
 from ptycho_torch.physics.probe import photons_per_exposure, shift_probe
@@ -28,5 +28,4 @@ __all__ = [
     "predict_counts",
     "shift_probe",
     "split_corners",
-    "squared_modulus",
 ]
