@@ -174,7 +174,8 @@ def judge(trials: list[Trial]) -> Finding:
     margin = others[0] / best - 1 if others else 0.0
     evidence = {"residual_best": best, "residual_as_stored": stored, "margin": margin, "alike": len(alike)}
     flags = " ".join(simplest.hypothesis.flags)
-    figures = f"R {best:.3g} against {stored:.3g} as it is stored, the next {100 * margin:.0f} % worse"
+    others_say = f"the next {100 * margin:.0f} % worse"
+    figures = f"R {best:.3g} against {stored:.3g} as it is stored, {others_say}" if flags else f"R {best:.3g}, {others_say}"
     if not flags and margin > DISTINCT:
         text = (
             f"patterns and positions fit as they are stored (R {best:.3g}; any other way is {100 * margin:.0f} % worse or more)"
