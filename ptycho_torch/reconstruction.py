@@ -40,7 +40,7 @@ FLAT = 0.005  # relative variation of the object; weakly scattering cells still 
 FREE_SHARE = 0.04  # of the patterns, kept out of the refinement to judge it by
 PROBE_IN_DOUBT = 3.0  # times the R-factor of counting noise; a network with the right probe stays below
 SMALL_R = 0.02  # a misfit that no wrong probe would leave
-TURNS_OF_MEMORY = 4  # batches after which freed memory is given back; after each would take 6 % of the time
+TURNS_OF_MEMORY = 1  # batches after which freed memory is given back, some hundredths of the time
 HALO = 1.5  # patterns seen with a region, as a multiple of those in it; they complete the view at its border
 
 

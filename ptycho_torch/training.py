@@ -85,6 +85,7 @@ def fit(config: TrainingConfig) -> RunDir:
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         _announce(module, train, members, trainer)
         trainer.fit(module, data, ckpt_path=start, weights_only=True)
+        logger.debug("CUDA initialised: %s", torch.cuda.is_initialized())
         if trainer.is_global_zero:
             save_history(run.history, history.rows)
         logger.info("trained for %d epochs: %s", trainer.current_epoch, run.best_checkpoint)
@@ -360,4 +361,3 @@ def _announce(module: PtychoModule, scans: list[Scan], members: int, trainer: Tr
         "training '%s' (%d weights) on %d patterns of %dx%d in groups of %d, %.3g photons each, on %s%s",
         module.hparams["generator"], weights, patterns, *scans[0].pattern_shape, members, scans[0].photons, device, shared,
     )  # fmt: skip
-    logger.debug("CUDA initialised: %s", torch.cuda.is_initialized())

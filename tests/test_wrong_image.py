@@ -52,14 +52,24 @@ def image(generator, unseen):
     return picture(generator, unseen.scan)
 
 
-def test_the_image_is_the_known_object(image, unseen):
+def scores(image, scan, truth, archive):
+    """Agreement with the truth, and R-factor, noted for a reviewer."""
+    agreement, r = compare(image, truth), r_factor(image, scan)
+    for name in ("correlation", "frc50", "amplitude_ssim", "phase_ssim"):
+        archive.metric(name, getattr(agreement, name))
+    archive.metric("R-factor", r)
+    return agreement, r
+
+
+def test_the_image_is_the_known_object(image, unseen, run_archive):
     """Measured: correlation 0.998, FRC50 at Nyquist, amplitude SSIM 0.95 to 0.99, R 0.0014 to 0.0020."""
-    agreement = compare(image, unseen.truth)
-    assert agreement.correlation > 0.99
-    assert agreement.frc50 > 0.8
-    assert agreement.amplitude_ssim > 0.9
-    assert agreement.phase_ssim > 0.9
-    assert r_factor(image, unseen.scan) < 0.004
+    agreement, r = scores(image, unseen.scan, unseen.truth, run_archive)
+    with run_archive.assertions("the image is the object"):
+        assert agreement.correlation > 0.99
+        assert agreement.frc50 > 0.8
+        assert agreement.amplitude_ssim > 0.9
+        assert agreement.phase_ssim > 0.9
+        assert r < 0.004
 
 
 def amplitude_as_counts(scan):
@@ -78,15 +88,15 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_input_scores_clearly_worse(name, generator, unseen, image):
+def test_a_wrong_input_scores_clearly_worse(name, generator, unseen, image, run_archive):
     """Measured: SSIM at most 0.63 (right: at least 0.95), correlation at most 0.87, R at least 18 times that of the right."""
     scan = WRONG[name](unseen.scan)
-    wrong = picture(generator, scan)
-    agreement = compare(wrong, unseen.truth)
-    assert agreement.correlation < 0.93
-    assert agreement.amplitude_ssim < 0.7
-    assert agreement.phase_ssim < 0.75
-    assert r_factor(wrong, scan) > 8 * r_factor(image, unseen.scan), "the data alone tell, without a truth"
+    agreement, r = scores(picture(generator, scan), scan, unseen.truth, run_archive)
+    with run_archive.assertions("a wrong image is noticed"):
+        assert agreement.correlation < 0.93
+        assert agreement.amplitude_ssim < 0.7
+        assert agreement.phase_ssim < 0.75
+        assert r > 8 * r_factor(image, unseen.scan), "the data alone tell, without a truth"
 
 
 def test_what_was_learned_shows(generator, unseen, image):
@@ -97,11 +107,12 @@ def test_what_was_learned_shows(generator, unseen, image):
     assert 1 - compare(image, unseen.truth).correlation < 0.85 * (1 - compare(untrained, unseen.truth).correlation)
 
 
-def test_an_untrained_network_without_physics_shows_nothing(unseen):
+def test_an_untrained_network_without_physics_shows_nothing(unseen, run_archive):
     torch.manual_seed(0)
     unet = build_generator("unet", {"members": 4}).eval()
     untrained = reconstruct_scan(unet, unseen.scan, core=4, size=4, batch_size=8)
-    assert compare(untrained, unseen.truth).correlation < 0.7
+    agreement, _ = scores(untrained, unseen.scan, unseen.truth, run_archive)
+    assert agreement.correlation < 0.7
 
 
 def test_patterns_left_out_are_not_looked_at(generator, unseen):

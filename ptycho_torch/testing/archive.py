@@ -23,6 +23,7 @@ from ptycho_torch.testing.process import DEFAULT_TIMEOUT_S, CommandResult, run_c
 
 SCHEMA = "urn:ptycho-torch:archive-manifest:1"
 MANIFEST = "manifest.json"
+SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 KEPT_LIMIT_BYTES = 50 * 2**20  # a larger artifact is listed with its SHA-256, not copied
 MESSAGE_LIMIT = 20_000  # characters of a failure's message; the command's whole output is in files of its own
 BETTER = ("higher", "lower", "equal")
@@ -73,11 +74,27 @@ def read_manifest(folder: Path) -> Entry:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder} holds no readable {MANIFEST}: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise ValueError(f"{folder / MANIFEST} is not of schema {SCHEMA}")
+    known = json.loads(SCHEMA_FILE.read_text())["$defs"]
+    if manifest.get("kind") not in ("run", "session"):
+        raise ValueError(f"{folder / MANIFEST} is neither of a run nor of a session")
+    missing = sorted(set(known[manifest["kind"]]["required"]) - manifest.keys())
+    if missing:
+        raise ValueError(f"{folder / MANIFEST} lacks {', '.join(missing)}")
     return manifest
+
+
+def run_folders(archive: Path) -> list[Path]:
+    """The folders of an archive that hold a run; whatever else lies there is none of its."""
+    found = []
+    for path in sorted(archive.glob(f"*/{MANIFEST}")):
+        with contextlib.suppress(ValueError):
+            if read_manifest(path.parent)["kind"] == "run":
+                found.append(path.parent)
+    return found
 
 
 def read_kept(folder: Path, kept: Entry) -> bytes | None:

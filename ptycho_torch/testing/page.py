@@ -169,7 +169,12 @@ def blocks(parts: Sequence[Block]) -> str:
 
 def text(value: str) -> str:
     """The text escaped for HTML, without terminal colours and unprintable characters."""
-    return escape(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", ANSI_ESCAPE.sub("", value.replace("\r\n", "\n"))))
+    return escape(printable(value))
+
+
+def printable(value: str) -> str:
+    """The text without terminal colours and unprintable characters."""
+    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", ANSI_ESCAPE.sub("", value.replace("\r\n", "\n")))
 
 
 def plain(value: Cell) -> str:
@@ -240,7 +245,7 @@ def literal(value: Cell) -> str:
     """A value on one line of Markdown, its punctuation taken literally."""
     if isinstance(value, Link):
         return f"[{literal(plain(value))}]({quote(value.path, errors='replace')})"
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(ANSI_ESCAPE.sub("", plain(value)).split()))
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(printable(plain(value)).split()))
 
 
 def picture(part: Picture) -> str:

@@ -20,6 +20,7 @@ from ptycho_torch.testing.archive import (
     folder_name,
     now,
     read_manifest,
+    run_folders,
     write_manifest,
 )
 from ptycho_torch.testing.compare import Comparison, compare_archives, write_comparison
@@ -46,6 +47,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Begin the archive, in the process that sees every report."""
     chosen, reference = config.getoption("archive"), config.getoption("archive_compare")
+    if "" in (chosen, reference):
+        raise pytest.UsageError("--archive and --archive-compare need the name of a folder; an empty one was given")
     if reference and not chosen:
         raise pytest.UsageError("--archive-compare needs --archive, the folder for the run that is compared")
     if not chosen or config.getoption("collectonly"):
@@ -71,7 +74,7 @@ class ArchiveSession:
             if reference:
                 compare_archives(reference, reference)
             make_room(folder)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise pytest.UsageError(str(error)) from error
         self._manifest: Entry = {
             "schema": SCHEMA,
@@ -147,8 +150,8 @@ def make_room(folder: Path) -> None:
         raise ValueError(f"--archive {folder} is neither empty nor an archive; give another folder ({error})") from error
     if earlier["kind"] != "session":
         raise ValueError(f"--archive {folder} is one run of an archive; give another folder")
-    for manifest in folder.glob(f"*/{MANIFEST}"):
-        shutil.rmtree(manifest.parent)
+    for run in run_folders(folder):
+        shutil.rmtree(run)
     for name in ("index.html", "summary.md", "compare.html", "compare.md", MANIFEST):
         (folder / name).unlink(missing_ok=True)
 

@@ -60,7 +60,8 @@ class CommandResult:
             return f"was {self.state}" if self.state == "interrupted" else f"timed out after {self.wall_s:.1f} s"
         status = self.exit_status or 0
         if status < 0:
-            return f"was ended by {signal.Signals(-status).name}"
+            known = -status in {one.value for one in signal.Signals}  # those for real-time use have no names
+            return f"was ended by {signal.Signals(-status).name if known else f'signal {-status}'}"
         return f"failed with exit status {status}" if status else "succeeded"
 
 

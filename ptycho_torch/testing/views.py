@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptycho_torch.testing.archive import MANIFEST, Entry, read_kept, read_manifest, write_atomically
+from ptycho_torch.testing.archive import Entry, read_kept, read_manifest, run_folders, write_atomically
 from ptycho_torch.testing.page import (
     PNG_SIGNATURE,
     Block,
@@ -51,7 +51,7 @@ def build_views(folder: Path) -> Path:
 
 def read_runs(archive: Path) -> dict[Path, Entry]:
     """The manifests of the runs in an archive, in the order in which they started."""
-    found = {path.parent: read_manifest(path.parent) for path in sorted(archive.glob(f"*/{MANIFEST}"))}
+    found = {folder: read_manifest(folder) for folder in run_folders(archive)}
     return dict(sorted(found.items(), key=lambda item: (item[1]["started"], item[1]["test"])))
 
 

@@ -21,6 +21,7 @@ import torch
 from ptycho_torch.testing.process import CommandResult, run_command
 
 ONE_KB = 1024
+SEED = 2
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def known():
     """256 patterns of 64x64 and the object that they show."""
     from ptycho_torch.simulate import simulate_scan
 
-    return simulate_scan(photons=1e6, n_side=16, step_px=5.0, pattern_size=64, seed=2)
+    return simulate_scan(photons=1e6, n_side=16, step_px=5.0, pattern_size=64, seed=SEED)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,7 @@ def _run_pytorch_workflow(
 
 def test_run_pytorch_train_save_load_infer(tmp_path, data_file, cuda_cpu_env, known, run_archive):
     before = dict(os.environ)
+    run_archive.seed("simulation", SEED)
     run_archive.input(data_file)
     for name in ("training_outputs", "pytorch_output"):
         run_archive.artifact(tmp_path / name)
