@@ -159,7 +159,7 @@ def render_markdown(page: Page) -> str:
     ]
     for section in page.sections:
         parts += [f"## {literal(section.title)}", *map(markdown, section.blocks)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return printable("\n\n".join(part for part in parts if part)) + "\n"
 
 
 def blocks(parts: Sequence[Block]) -> str:

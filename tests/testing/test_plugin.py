@@ -379,11 +379,16 @@ def test_each_rerun_has_a_folder(pytester: pytest.Pytester, inner_pytest: Inner)
 def test_new_session_replaces_an_archive_and_touches_nothing_else(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
     pytester.makepyfile(test_a="def test_old(run_archive): pass")
     inner_pytest("--archive", "out")
+    theirs = pytester.path / "out/theirs"
+    theirs.mkdir()
+    (theirs / "manifest.json").write_text('{"name": "of another program"}')
     (pytester.path / "out/notes.txt").write_text("mine")
     pytester.makepyfile(test_a="def test_newer(run_archive): pass")
-    inner_pytest("--archive", "out")
-    assert list(runs(pytester.path / "out")) == ["test_newer"]
+    inner_pytest("--archive", "out").assert_outcomes(passed=1)
     assert (pytester.path / "out/notes.txt").read_text() == "mine"
+    assert json.loads((theirs / "manifest.json").read_text()) == {"name": "of another program"}
+    (theirs / "manifest.json").unlink()
+    assert list(runs(pytester.path / "out")) == ["test_newer"]
 
 
 def test_folder_that_is_no_archive_is_refused_and_kept(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
@@ -394,6 +399,23 @@ def test_folder_that_is_no_archive_is_refused_and_kept(pytester: pytest.Pytester
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*neither empty nor an archive*"])
     assert [path.name for path in everything(pytester.path / "out")] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(("folder", "said"), [("", "*need the name of a folder*"), ("/proc/archive", "*/proc/archive*")])
+def test_folder_that_cannot_be_is_refused(pytester: pytest.Pytester, inner_pytest: Inner, folder: str, said: str) -> None:
+    pytester.makepyfile("def test_a(run_archive): pass")
+    result = inner_pytest("--archive", folder, apart=True)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([said])
+
+
+def test_text_that_cannot_be_printed_is_kept_as_far_as_it_can(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+    pytester.makepyfile(r"""
+        import sys
+        def test_a(run_command): run_command([sys.executable, "-c", "pass", "a\udce9\x1b"])
+    """)
+    inner_pytest("--archive", "out").assert_outcomes(passed=1)
+    assert "a\N{REPLACEMENT CHARACTER}" in (next((pytester.path / "out").glob("*/summary.md"))).read_text()
 
 
 @pytest.mark.parametrize("how", ["conftest", "option", "module"])
@@ -522,9 +544,12 @@ def test_report_makes_the_views_of_an_archive_again(
     assert cli.main(["report", str(archive)]) == 0
     assert capsys.readouterr().out.strip() == str(archive / "index.html")
     assert {path: path.read_bytes() for path in views} == before
-    (archive / "manifest.json").write_text("{}")
-    assert cli.main(["report", str(archive)]) == 2
-    assert "is not of schema" in capsys.readouterr().err
+    session = read_manifest(archive)
+    damaged = {"is not of schema": {}, "lacks tests": {name: value for name, value in session.items() if name != "tests"}}
+    for said, manifest in damaged.items():
+        (archive / "manifest.json").write_text(json.dumps(manifest))
+        assert cli.main(["report", str(archive)]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_views_tell_of_altered_files(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
