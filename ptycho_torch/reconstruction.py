@@ -40,7 +40,6 @@ FLAT = 0.005  # relative variation of the object; weakly scattering cells still 
 FREE_SHARE = 0.04  # of the patterns, kept out of the refinement to judge it by
 PROBE_IN_DOUBT = 3.0  # times the R-factor of counting noise; a network with the right probe stays below
 SMALL_R = 0.02  # a misfit that no wrong probe would leave
-TURNS_OF_MEMORY = 1  # batches after which freed memory is given back, some hundredths of the time
 HALO = 1.5  # patterns seen with a region, as a multiple of those in it; they complete the view at its border
 
 
@@ -254,8 +253,7 @@ def reconstruct_scan(
         for part in team.gather([placed for batch in own for placed in canvases(generator, scan, batch)]):
             for placed in part:
                 mosaic.add(*placed)
-        if turn % TURNS_OF_MEMORY == 0:
-            give_memory_back()
+        give_memory_back()  # after each batch takes some hundredths of the time
     image, light = team.by_first(mosaic.finish)
     return Reconstruction(
         object=image.numpy(),
