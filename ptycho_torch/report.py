@@ -39,7 +39,7 @@ def report(config: ReportConfig) -> Path:
     """The page of a run folder, or of an archive of tests, made again.
 
     Raises:
-        InputError: If the folder is neither.
+        InputError: If the folder is neither, or damaged.
     """
     folder = config.folder
     if (folder / MANIFEST).is_file():
@@ -50,7 +50,11 @@ def report(config: ReportConfig) -> Path:
     run = RunDir(folder)
     if not run.metrics.is_file() or not run.reconstruction.is_file():
         raise InputError(f"{folder}: holds neither a reconstruction nor an archive of tests")
-    write_report(run)
+    try:
+        write_report(run)
+    except (ValueError, LookupError, TypeError, OSError, yaml.YAMLError) as error:
+        problem = str(error).splitlines()[0]
+        raise InputError(f"{folder}: {run.metrics.name} or {run.config.name} is not as inference wrote it: {problem}") from error
     return run.report
 
 

@@ -11,6 +11,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from child import finish
+from child import train as start
 
 from ptycho_torch.checkpoint import load_generator
 from ptycho_torch.config import InferenceConfig, TrainingConfig, parse, to_yaml
@@ -21,6 +23,7 @@ from ptycho_torch.simulate import simulate_scan
 from ptycho_torch.writers import write_scan
 
 BATCHES, FILES = 4, 25  # of each kind
+PROCESSES = 70  # of each kind
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
@@ -284,3 +287,25 @@ def test_a_pickle_is_not_executed(members, checkpoint, tmp_path):
     for name in ("diff3d.npy", "_metadata.npy"):
         check_scan(tmp_path / "scan.npz", packed(members | {name: array.getvalue()}))
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("kind", ["scan", "checkpoint", "configuration"])
+def test_the_command_ends_with_status_2_and_one_sentence(kind, scan_bytes, checkpoint, tmp_path):
+    """In processes of their own, that a file could crash or hang."""
+    rng = np.random.default_rng(0)
+    scan, said = tmp_path / "scan.npz", tmp_path / "said.txt"
+    scan.write_bytes(scan_bytes)
+    config = to_yaml(TrainingConfig(train_data_file=[scan], output_dir=tmp_path / "run")).encode()
+    sound = {"scan": scan_bytes, "checkpoint": stored(checkpoint), "configuration": config}[kind]
+    path = tmp_path / f"damaged {kind}"
+    flags = {
+        "scan": ["--train_data_file", path],
+        "checkpoint": ["--train_data_file", scan, "--resume", path],
+        "configuration": ["--train_data_file", scan, "--config", path],
+    }[kind]
+    for _ in range(PROCESSES):
+        path.write_bytes(damaged(sound, rng)[: len(sound) // 2] + b"\x00: [")
+        words = [*flags, "--output_dir", tmp_path / "run", "--accelerator", "cpu", "--quiet"]
+        assert finish(start([str(word) for word in words], said)) == 2, said.read_text()
+        assert len(said.read_text().strip().splitlines()) == 1, said.read_text()
+        assert not (tmp_path / "run").exists()

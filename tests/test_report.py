@@ -63,6 +63,13 @@ def test_the_page_is_made_again(run, capsys):
     assert cli.main(["report", str(run.path)]) == 0
     assert capsys.readouterr().out.strip() == str(run.report)
     assert run.report.read_bytes() == before
+    whole = run.metrics.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"{}", b"[]"):
+        run.metrics.write_bytes(damaged)
+        assert cli.main(["report", str(run.path)]) == 2
+        assert "is not as inference wrote it" in capsys.readouterr().err
+    run.metrics.write_bytes(whole)
+    assert run.report.read_bytes() == before
 
 
 def test_without_a_refinement_and_without_the_training_folder_the_page_says_so(scan_file, trained, tmp_path):
