@@ -15,18 +15,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from quality import UNSEEN, empty_refined, judge, network_refined, picture, trained
+from quality import BEAM, N_SIDE, STEP_PX, UNSEEN, empty_refined, judge, network_refined, picture, simulated, trained
 
 from ptycho_torch.conditions import conditions_of
-from ptycho_torch.illumination import aperture_radius, defocused
 from ptycho_torch.run_dir import write_text
 from ptycho_torch.scan import Reconstruction
-from ptycho_torch.simulate import BEAM, Simulation, annular_probe, simulate_scan
+from ptycho_torch.simulate import Simulation
 
 SEEDS = 10
-PATTERN_SIZE = 64
-FIELD_PX = 160.0  # of the positions, along each side
-STEP_PX = 5.0
+FIELD_PX = N_SIDE * STEP_PX  # of the positions, along each side
 
 
 @dataclass(frozen=True)
@@ -46,15 +43,7 @@ class Kind:
     def scan(self, seed: int) -> Simulation:
         """A scan of this kind; the seed decides the object."""
         n_side = round(FIELD_PX / self.step_px)
-        probe = probe_with(self.defocus)
-        return simulate_scan(photons=self.photons, n_side=n_side, step_px=self.step_px, seed=seed, probe=probe)
-
-
-def probe_with(defocus: float) -> NDArray[np.complex64]:
-    """The default probe at another defocus, relative to its own."""
-    probe = annular_probe(PATTERN_SIZE)
-    own = BEAM * PATTERN_SIZE / 2 / aperture_radius(probe[0])  # moves the rim of the aperture to the rim of the beam
-    return defocused(probe, (defocus - 1) * own)
+        return simulated(seed=seed, photons=self.photons, n_side=n_side, step_px=self.step_px, beam=self.defocus * BEAM)
 
 
 def half_overlap_step() -> float:
@@ -79,7 +68,7 @@ def carry_over(folder: Path) -> list[str]:
     kinds = {
         "1e4": Kind(),
         "1e6": Kind(photons=1e6),
-        "1e4, defocus x 1.4": Kind(defocus=1.4),
+        "1e4, defocus x 1.3": Kind(defocus=1.3),
         "1e4, half the overlap": Kind(step_px=half_overlap_step()),
     }
     trained_with = {name: [conditions_of(kind.scan(0).scan)] for name, kind in kinds.items()}

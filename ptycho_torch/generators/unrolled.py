@@ -7,10 +7,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ptycho_torch.generators.base import Generator
-from ptycho_torch.physics import Geometry, backproject_residual, illumination, incoherent_sum, locate
+from ptycho_torch.physics import (
+    Geometry,
+    backproject_residual,
+    illumination,
+    incoherent_sum,
+    locate,
+    slow_phase_gain,
+    with_slow_phase,
+)
 from ptycho_torch.scan import Group
 
 SUBSETS = 12  # of a sweep; each spreads over the whole group, so that its patterns hardly overlap
+SLOW_PHASE_EVERY = 3  # subsets; with every one, training takes a quarter longer and little is gained
 DARKEST = 0.2  # of the brightest light, added to the preconditioner; steps fade where there is little light
 SOFTENING = 0.1  # of the mean pattern, in the residual
 FLOOR = 0.1  # photons, in the residual
@@ -58,21 +67,26 @@ class Unrolled(Generator):
         """See `Generator.forward`."""
         subsets = spread_subsets(group, canvas_shape)
         light = torch.stack([subset.light for subset in subsets]).sum(dim=0)
-        box, lit = lit_box(light)
+        lit = (light > LIT * light.amax(dim=(-2, -1), keepdim=True)).to(light.dtype)
+        gain = slow_phase_gain(group.probe, canvas_shape)
+        box, inside = box_around(lit)
         saturated = 2 * light / (light + light.amax(dim=(-2, -1), keepdim=True)) - 1
         canvas = torch.ones_like(light, dtype=group.probe.dtype)
         velocity = torch.zeros_like(canvas)
         steps, momenta = self.log_step.exp(), self.momentum.sigmoid()
         for step, momentum, correct in zip(steps, momenta, self.corrections, strict=True):
             before = canvas
-            for subset in subsets:
-                velocity = momentum * velocity + step * (1 - momentum) * subset.pull(canvas)
+            for number, subset in enumerate(subsets):
+                pull = subset.pull(canvas)
+                if number % SLOW_PHASE_EVERY == 0:
+                    pull = with_slow_phase(pull, canvas, lit, gain)
+                velocity = momentum * velocity + step * (1 - momentum) * pull
                 canvas = canvas + velocity
             moved = canvas - before
             seen = moved / step.detach()
             features = torch.stack([before.real - 1, before.imag, seen.real, seen.imag, saturated], dim=1)
             real, imaginary, gate = correct(features[(..., *box)]).unbind(dim=1)
-            correction = lit * within(torch.complex(real, imaginary) + gate * moved[(..., *box)], box, canvas)
+            correction = inside * within(torch.complex(real, imaginary) + gate * moved[(..., *box)], box, canvas)
             canvas = before + moved + correction
         return canvas
 
@@ -135,12 +149,12 @@ def scattered(count: int) -> list[int]:
 Box = tuple[slice, slice]
 
 
-def lit_box(light: Tensor) -> tuple[Box, Tensor]:
+def box_around(lit: Tensor) -> tuple[Box, Tensor]:
     """The part of the canvases where there is light, and 1 there, 0 elsewhere, real, (Y, X)."""
-    lit = (light > LIT * light.amax(dim=(-2, -1), keepdim=True)).any(dim=0)
-    rows, columns = lit.any(dim=1).nonzero(), lit.any(dim=0).nonzero()
+    any_lit = lit.any(dim=0)
+    rows, columns = any_lit.any(dim=1).nonzero(), any_lit.any(dim=0).nonzero()
     box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    inside = torch.zeros_like(light[0])
+    inside = torch.zeros_like(lit[0])
     inside[box] = 1
     return box, inside
 

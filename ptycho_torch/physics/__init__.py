@@ -7,6 +7,7 @@ from ptycho_torch.physics.likelihood import LOSSES, amplitude_loss, poisson_loss
 from ptycho_torch.physics.patches import extract_patches, patch_indices, place_patches, split_corners
 from ptycho_torch.physics.probe import photons_per_exposure, shift_probe
 from ptycho_torch.physics.propagate import far_field, far_field_adjoint
+from ptycho_torch.physics.slow_phase import slow_phase_gain, with_slow_phase
 
 __all__ = [
     "LOSSES",
@@ -27,5 +28,7 @@ __all__ = [
     "poisson_loss",
     "predict_counts",
     "shift_probe",
+    "slow_phase_gain",
     "split_corners",
+    "with_slow_phase",
 ]

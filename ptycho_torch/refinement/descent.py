@@ -1,18 +1,20 @@
 """The schedule of a refinement: how large the steps are, and when they stop."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ptycho_torch.physics.incoherent import squared_modulus
+from ptycho_torch.physics.slow_phase import squared_widths
 from ptycho_torch.refinement.modes import orthogonal_mixing
 from ptycho_torch.refinement.patterns import Patterns, Prediction, placed_at, predict
 from ptycho_torch.refinement.positions import inside, shifts_towards, without_affine
-from ptycho_torch.refinement.steps import State, illumination_of, sparse_batches, step_on_batch
+from ptycho_torch.refinement.steps import State, illumination_of, light_on, sparse_batches, step_on_batch
 
 FIRST_STEP = 0.6
 STEP_FALL = 0.4  # factor of the step when the unseen patterns stop improving
@@ -20,7 +22,6 @@ STEP_FALLS = 3
 PATIENCE = 2  # passes in a row that must not pay before the step falls
 WORST_DISPERSION = 8.0  # a start far from the data must not smooth the object away
 SMOOTHED_LIGHT = 0.7  # upper bound of the prior, in photons on a pixel; 121 positions at 1e4 photons want 30, 1024 want 120
-LIT = 0.1  # of the brightest light, above which a pixel counts for that
 BEARABLE_RISE = 0.02  # of the free score over its best, before the best state is taken up again
 WORTH = 1e-3  # relative gain of the free score for which another pass with the same step pays
 SURELY = 2.0  # standard errors
@@ -140,10 +141,12 @@ class Descent:
         return chosen, predict(self.patterns, candidates[chosen].obj, candidates[chosen].probe, self.free).r
 
     def mean_with(self, state: State, start: State) -> Tensor:
-        """Mean of two objects, the second at the scale and the global phase of the first, (Y, X)."""
+        """Mean of two objects, the second with the slow phases and the scale of the first, (Y, X)."""
         light = illumination_of(self.patterns, state.probe, self.work, state.obj)
-        factor = (light * start.obj.conj() * state.obj).sum() / (light * squared_modulus(start.obj)).sum()
-        return (state.obj + factor * start.obj) / 2
+        widths = [float(variance.sqrt()) for variance in squared_widths(state.probe)]
+        common = smoothed(light * start.obj.conj() * state.obj, widths)
+        factor = common / smoothed(light * squared_modulus(start.obj), widths).clamp_min(torch.finfo(light.dtype).tiny)
+        return torch.where(light > 0, (state.obj + factor * start.obj) / 2, state.obj)
 
     @torch.no_grad()
     def include_free(self, state: State) -> None:
@@ -155,11 +158,11 @@ class Descent:
     def _epoch(self, state: State, step: float) -> None:
         """One pass over the working patterns."""
         patterns = self.patterns
-        illumination = illumination_of(patterns, state.probe, self.work, state.obj)
-        light = illumination[illumination > LIT * illumination.max()].mean().item()
-        prior = min(self.smoothness, SMOOTHED_LIGHT * light) * self.dispersion
+        light = light_on(patterns, state.probe, self.work, state.obj)
+        typical = ((light.photons * light.lit).sum() / light.lit.sum()).item()
+        prior = min(self.smoothness, SMOOTHED_LIGHT * typical) * self.dispersion
         for index in sparse_batches(patterns, self.work, len(state.probe), self.generator):
-            step_on_batch(patterns, state, index, illumination, len(self.work) / len(index), step, prior, self.update_probe)
+            step_on_batch(patterns, state, index, light, len(self.work) / len(index), step, prior, self.update_probe)
         if self.update_probe and len(state.probe) > 1:
             state.probe, mixing = orthogonal_mixing(state.probe)
             state.probe_velocity = torch.einsum("km,mhw->khw", mixing, state.probe_velocity)
@@ -190,6 +193,11 @@ class Descent:
         self.history.append(entry)
         if self.progress is not None:
             self.progress(len(self.history) - 1, entry)
+
+
+def smoothed(image: Tensor, widths: Sequence[float]) -> Tensor:
+    """An image folded with a Gaussian of these widths, zero outside, (Y, X)."""
+    return torch.from_numpy(gaussian_filter(image.numpy(), widths, mode="constant"))
 
 
 def falling_steps(epochs: int) -> list[float]:

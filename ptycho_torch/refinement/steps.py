@@ -11,6 +11,7 @@ from ptycho_torch.grouping import compact_regions
 from ptycho_torch.physics.incoherent import incoherent_sum, squared_modulus
 from ptycho_torch.physics.probe import photons_per_exposure
 from ptycho_torch.physics.propagate import far_field, far_field_adjoint
+from ptycho_torch.physics.slow_phase import slow_phase_gain, with_slow_phase
 from ptycho_torch.refinement.modes import mode_boost
 from ptycho_torch.refinement.patterns import COUNT_FLOOR, Patterns, add_at, cut, probes_at, shift_basis
 
@@ -19,6 +20,7 @@ OBJECT_DAMPING = 0.1  # share of the brightest illumination added to the precond
 PROBE_DAMPING = 0.1
 PROBE_STEP = 0.7  # of the object's step
 EDGE = 0.1  # difference of neighbouring object pixels above which it is an edge and smoothed less
+LIT = 0.1  # of the brightest light, above which a pixel counts as lit
 WAVE_BUDGET = 2**21  # detector pixels x modes in one batch
 
 
@@ -42,6 +44,28 @@ class State:
     def copy(self) -> "State":
         """An independent state at rest."""
         return State(self.obj.clone(), self.probe.clone())
+
+
+@dataclass(frozen=True)
+class Light:
+    """What fell on the object in the whole scan.
+
+    Attributes:
+        photons: On each pixel, real, (Y, X).
+        lit: 1 where they are more than a share of the brightest, 0 elsewhere, real, (Y, X).
+        gain: From `slow_phase_gain`.
+    """
+
+    photons: Tensor
+    lit: Tensor
+    gain: Tensor
+
+
+def light_on(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor) -> Light:
+    """The light of the patterns of ``work``."""
+    photons = illumination_of(patterns, probe, work, obj)
+    lit = (photons > LIT * photons.max()).to(photons.dtype)
+    return Light(photons, lit, slow_phase_gain(probe, (obj.shape[0], obj.shape[1])))
 
 
 def illumination_of(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor) -> Tensor:
@@ -69,7 +93,7 @@ def step_on_batch(
     patterns: Patterns,
     state: State,
     index: Tensor,
-    illumination: Tensor,
+    light: Light,
     share: float,
     step: float,
     prior: float,
@@ -85,17 +109,18 @@ def step_on_batch(
 
     back = probes.conj_physical_().mul_(residual)
     power = squared_modulus(state.probe).sum(0)
-    gradient, here = torch.zeros_like(ahead), torch.zeros_like(illumination)
+    gradient, here = torch.zeros_like(ahead), torch.zeros_like(light.photons)
     for corner, patch in zip(patterns.corners[index].tolist(), back[:, 0] if len(probe) == 1 else back.sum(1), strict=True):
         add_at(gradient, patch, corner)
         add_at(here, power, corner)
     curvature = (
-        torch.maximum(illumination, here.mul_(share))
+        torch.maximum(light.photons, here.mul_(share))
         .mul_(1 - OBJECT_DAMPING)
-        .add_(OBJECT_DAMPING * illumination.max() + 4 * prior)
+        .add_(OBJECT_DAMPING * light.photons.max() + 4 * prior)
     )
     gradient.mul_(share).sub_(roughness_gradient(ahead), alpha=0.5 * prior)
-    state.obj_velocity.mul_(MOMENTUM).add_(gradient.mul_(curvature.reciprocal_()), alpha=step)
+    direction = with_slow_phase(gradient.mul_(curvature.reciprocal_()), ahead, light.lit, light.gain)
+    state.obj_velocity.mul_(MOMENTUM).add_(direction, alpha=step)
     state.obj.add_(state.obj_velocity)
     if update_probe:
         change = probe_direction(patterns, index, patches, residual) * mode_boost(probe)
