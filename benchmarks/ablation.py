@@ -82,6 +82,8 @@ VARIANTS: dict[str, tuple[Callable, dict[str, object]]] = {
         lambda: patch.object(unrolled.Unrolled.__init__, "__defaults__", (16, 1)),
         {},
     ),
+    "slow phases no farther than others": (lambda: patch.object(unrolled, "with_slow_phase", lambda pull, *_: pull), {}),
+    "slow phases farther in every step": (lambda: patch.object(unrolled, "SLOW_PHASE_EVERY", 1), {}),
     "no momentum at the start": (lambda: patch.object(unrolled, "FIRST_MOMENTUM", 1e-3), {}),
     "one gradient a stage instead of twelve": (lambda: patch.object(unrolled, "SUBSETS", 1), {}),
 }

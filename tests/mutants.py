@@ -157,6 +157,20 @@ MUTANTS = [
         REFINEMENT,
     ),
     Mutant(
+        "slow phases go the other way",
+        "physics/slow_phase.py",
+        "torch.complex(-imaginary * phase, real * phase)",
+        "torch.complex(imaginary * phase, -real * phase)",
+        "tests/test_slow_phase.py",
+    ),
+    Mutant(
+        "the slow phases of the start in the mean",
+        "refinement/descent.py",
+        "(state.obj + factor * start.obj) / 2",
+        "(state.obj / factor + start.obj) / 2",
+        REFINEMENT,
+    ),
+    Mutant(
         "mask not shifted as the patterns", "refinement/patterns.py", "else torch.fft.ifftshift(mask)", "else mask", REFINEMENT
     ),
     Mutant(
