@@ -1,16 +1,18 @@
 """How far a trained network carries over, and how surely training ends well: `python benchmarks/generality.py --output_dir DIR`.
 
-Three studies on simulated scans whose objects are known:
+Studies on simulated scans whose objects are known:
 
 - `carry-over`: networks trained on scans of one dose, probe or overlap, used on scans of another.
 - `four-scans`: a network trained on four scans of different objects, probes and doses, against
-  networks trained on one of them, each with the defaults, judged on scans of neither.
+  networks trained on one of them, each with the defaults, judged on scans of neither; all have few
+  positions, far apart. `four-large-scans` is the same with many.
 - `seeds`: ten trainings that differ in the seed alone.
 """
 
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from ptycho_torch.simulate import Simulation
 
 SEEDS = 10
 FIELD_PX = N_SIDE * STEP_PX  # of the positions, along each side
+FAR_PX = 15.0  # between positions, where a scan has few
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,10 @@ def carry_over(folder: Path) -> list[str]:
     return lines
 
 
-def four_scans(folder: Path) -> list[str]:
+def four_scans(folder: Path, step_px: float = FAR_PX) -> list[str]:
     """One network of four scans against four networks of one scan."""
-    taught = [Kind(3e3, 0.7), Kind(1e4, 1.3), Kind(1e5, 0.85), Kind(1e6, 1.15)]
-    unseen = [Kind(5e3, 1.2), Kind(3e4, 0.75), Kind(3e5, 1.0)]
+    taught = [Kind(3e3, 0.7, step_px), Kind(1e4, 1.3, step_px), Kind(1e5, 0.85, step_px), Kind(1e6, 1.15, step_px)]
+    unseen = [Kind(5e3, 1.2, step_px), Kind(3e4, 0.75, step_px), Kind(3e5, 1.0, step_px)]
     scans = [kind.scan(seed).scan for seed, kind in enumerate(taught)]
     lines = ["| trained on | network: mean of 1 - SSIM of amplitude and phase | amplitude, phase, FRC50 |", "| --- | --- | --- |"]
     names = [f"{kind.photons:g} photons, defocus x {kind.defocus:g}" for kind in taught]
@@ -129,7 +132,12 @@ def cells(figures: NDArray[np.float64]) -> str:
     return ", ".join(f"{value:.3f}" for value in figures)
 
 
-STUDIES = {"carry-over": carry_over, "four-scans": four_scans, "seeds": seeds}
+STUDIES: dict[str, Callable[[Path], list[str]]] = {
+    "carry-over": carry_over,
+    "four-scans": four_scans,
+    "four-large-scans": partial(four_scans, step_px=STEP_PX),
+    "seeds": seeds,
+}
 
 
 def main() -> None:

@@ -9,13 +9,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from ptycho_torch.augmentation import mirrored, random_symmetry, thinned
+from ptycho_torch.augmentation import mirrored, random_share, random_symmetry, thinned
 from ptycho_torch.generators import build_generator
 from ptycho_torch.grouping import join_groups, split_groups
 from ptycho_torch.physics import LOSSES, locate, predict_counts
 from ptycho_torch.scan import Group
 
-SEEN = (0.35, 0.65)  # of the photons, in a step; the others judge, so that the network cannot gain by fitting noise
 NOISE = 0.5  # of the loss that counting noise leaves; added before the logarithm, which makes the gradient a relative one
 RISE_STEPS = 20  # in which the learning rate rises to its value
 
@@ -71,8 +70,7 @@ class PtychoModule(LightningModule):
         entropy = np.random.SeedSequence((self.seed, self.global_step, place)).generate_state(1, np.uint64)
         generator = torch.Generator(group.counts.device).manual_seed(int(entropy[0]))
         group = mirrored(group, random_symmetry(group, generator))
-        share = torch.empty((), device=generator.device).uniform_(*SEEN, generator=generator).item()
-        return thinned(group, share, generator)
+        return thinned(group, random_share(group, generator), generator)
 
     def training_step(self, batch: Group, _number: int) -> Tensor:
         """Mean relative loss of the groups of a batch, each on photons that the generator did not see.

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import os
 import re
 import signal
@@ -44,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 TRACKERS = {"tensorboard": "tensorboard", "mlflow": "'ptycho_torch[mlflow]'"}  # what to install for each
 EPOCHS = 40  # after which more of them improve an unseen object little
-LEAST_STEPS = 320  # the same, for a scan of few groups
+LEAST_STEPS = 320  # the same, for a scan of few groups; several have more to teach, in proportion to the root of their number
 GRADIENT_NORM = 1.0  # larger gradients are shortened; a rare group must not undo what was learned
 
 
@@ -67,7 +68,7 @@ def fit(config: TrainingConfig) -> RunDir:
     if start is not None:
         check_same_network(start, module)
     history = History(run, write=config.logger != "none")
-    epochs = config.max_epochs or enough_epochs(steps=steps_in_epoch(config, train, members))
+    epochs = config.max_epochs or enough_epochs(steps=steps_in_epoch(config, train, members), scans=len(train))
     trainer = build_trainer(config, epochs, run, history, judged_by="val_loss" if validation else "train_loss")
     with held_by_the_first(config, run, trainer), end_together(trainer.strategy):
         if config.probe_trainable:
@@ -209,9 +210,9 @@ def steps_in_epoch(config: TrainingConfig, scans: list[Scan], members: int) -> i
     return -(-groups // (config.batch_size * processes))
 
 
-def enough_epochs(*, steps: int) -> int:
+def enough_epochs(*, steps: int, scans: int) -> int:
     """Epochs that train a generator well, from the steps in one of them."""
-    return max(EPOCHS, -(-LEAST_STEPS // steps))
+    return max(EPOCHS, math.ceil(LEAST_STEPS * math.sqrt(scans) / steps))
 
 
 def build_trainer(config: TrainingConfig, epochs: int, run: RunDir, history: "History", *, judged_by: str) -> Trainer:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ptycho_torch.augmentation import FLIP_X, FLIP_Y, TRANSPOSE, mirrored, thinned
+from ptycho_torch.augmentation import FLIP_X, FLIP_Y, HALF, SMALLEST_PART, TRANSPOSE, mirrored, random_share, thinned
 from ptycho_torch.physics import locate, predict_counts
 from ptycho_torch.scan import Group
 
@@ -75,3 +75,30 @@ def test_a_part_of_a_photon_is_divided_in_proportion():
     seen, judged = thinned(group._replace(counts=torch.full_like(group.counts, 0.25)), 0.4, torch.Generator().manual_seed(0))
     assert torch.allclose(seen.counts, torch.tensor(0.1))
     assert torch.allclose(judged.counts, torch.tensor(0.15))
+
+
+def shares(mean_count):
+    """Many draws for a group with so many photons on a pixel."""
+    _, group = dim_group()
+    group = group._replace(counts=torch.full_like(group.counts, mean_count))
+    generator = torch.Generator().manual_seed(0)
+    return torch.tensor([random_share(group, generator) for _ in range(2000)])
+
+
+def test_of_few_photons_about_half_are_seen():
+    low, high = HALF
+    found = shares(2.0)
+    assert low <= found.min() < low + 0.01
+    assert high - 0.01 < found.max() <= high
+    assert found.mean() == pytest.approx((low + high) / 2, abs=0.01)  # 0.002 is one standard deviation
+
+
+@pytest.mark.parametrize(("mean_count", "smallest"), [(30.0, 0.1), (1e6, SMALLEST_PART)])
+def test_of_many_photons_any_part_may_be_seen_that_still_is_a_pattern(mean_count, smallest):
+    """As many draws in each octave, from the smallest part of a half to a half."""
+    found = shares(mean_count)
+    low, high = HALF
+    assert low * smallest <= found.min() < 1.1 * low * smallest
+    assert 0.9 * high < found.max() <= high
+    middle = smallest**0.5 * 0.5
+    assert (found < middle).float().mean() == pytest.approx(0.5, abs=0.06)  # 0.011 is one standard deviation

@@ -16,6 +16,7 @@ from ptycho_torch.inference import reconstruct
 from ptycho_torch.reconstruction import check_not_flat, reconstruct_scan
 from ptycho_torch.run_dir import RunDir
 from ptycho_torch.train import train
+from ptycho_torch.training import enough_epochs
 
 
 @pytest.fixture
@@ -295,3 +296,8 @@ def test_weights_that_do_not_fit_are_refused(trained, tmp_path):
     torch.save(content, path)
     with pytest.raises(InputError, match="does not hold a trained generator 'unrolled'"):
         load_generator(path)
+
+
+@pytest.mark.parametrize(("steps", "scans", "epochs"), [(16, 1, 40), (1, 1, 320), (4, 4, 160), (64, 4, 40)])
+def test_few_groups_are_seen_more_often(steps, scans, epochs):
+    assert enough_epochs(steps=steps, scans=scans) == epochs
