@@ -33,10 +33,10 @@ class Unrolled(Generator):
     """Stages that each sweep over the patterns and correct what the sweep made.
 
     A sweep goes through subsets of the patterns, one after the other, each a preconditioned
-    gradient step with momentum: an rPIE [1]_ of small batches. A small convolutional network
-    sees the canvas, the displacement of the sweep, and the light, and answers with a gate on the
-    displacement and a correction. Steps, momentum and networks are learned through all stages.
-    The idea of unrolling is that of [2]_.
+    gradient step with momentum: an rPIE [1]_ of small batches, of which some go farther in slow
+    phases. A small convolutional network sees the canvas, the displacement of the sweep, and the
+    light, and answers with a gate on the displacement and a correction. Steps, momentum and networks
+    are learned through all stages. The idea of unrolling is that of [2]_.
 
     It is given the probe and the positions, so it carries over to other objects, doses and scans.
 

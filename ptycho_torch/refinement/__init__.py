@@ -68,10 +68,10 @@ def refine(
         I[n, q] = sum_m | F(probe[m] * patch[n])[q] |^2
 
     D is the Poisson deviance for sparse counts and the squared difference of amplitudes
-    otherwise. The step is preconditioned by the illumination as in rPIE [1]_ with Nesterov's
-    momentum over batches; modes add incoherently [3]_. The second term, an edge-preserving prior
-    in units of photons, fades by itself where there is light; chi2 is the misfit of the unseen
-    patterns in units of counting noise.
+    otherwise. The step is preconditioned by the illumination as in rPIE [1]_, goes farther in slow
+    phases (`ptycho_torch.physics.slow_phase_gain`), and has Nesterov's momentum over batches; modes
+    add incoherently [3]_. The second term, an edge-preserving prior in units of photons, fades by
+    itself where there is light; chi2 is the misfit of the unseen patterns in units of counting noise.
 
     With ``epochs="auto"`` the state that predicts the unseen patterns best is kept, and whenever
     that stops improving the step falls. A start that has seen all patterns, as a network's
