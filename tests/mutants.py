@@ -102,10 +102,11 @@ MUTANTS = [
     Mutant(
         "judged by photons that the network saw",
         "module.py",
-        "return thinned(group, share, generator)",
+        "return thinned(group, random_share(group, generator), generator)",
         "return group, group",
         "tests/test_quality.py::test_at_low_dose",
     ),
+    Mutant("poorer exposures not shown", "augmentation.py", "if smallest < 1:", "if smallest > 1:", MIRRORS),
     Mutant(
         "groups dealt out to all processes",
         "data.py",
