@@ -150,14 +150,14 @@ def save_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
 def save_amplitude(path: Path, result: Reconstruction) -> None:
     """Picture of the amplitude."""
-    figure = Figure(figsize=(6, 5), layout="constrained")
+    figure = Figure(figsize=(6, 5), layout="compressed")
     plot_amplitude(figure.add_subplot(), result)
     save_figure(path, figure)
 
 
 def save_phase(path: Path, result: Reconstruction) -> None:
     """Picture of the phase."""
-    figure = Figure(figsize=(6, 5), layout="constrained")
+    figure = Figure(figsize=(6, 5), layout="compressed")
     plot_phase(figure.add_subplot(), result)
     save_figure(path, figure)
 
