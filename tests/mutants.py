@@ -165,6 +165,13 @@ MUTANTS = [
         "tests/test_slow_phase.py",
     ),
     Mutant(
+        "a right picture refined on",
+        "refinement/descent.py",
+        "if falls > STEP_FALLS or best_score < RIGHT:",
+        "if falls > STEP_FALLS:",
+        REFINEMENT,
+    ),
+    Mutant(
         "the slow phases of the start in the mean",
         "refinement/descent.py",
         "(state.obj + factor * start.obj) / 2",

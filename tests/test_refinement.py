@@ -14,6 +14,7 @@ from ptycho_torch.physics import diffraction_intensity, extract_patches, patch_i
 from ptycho_torch.polishing import polish
 from ptycho_torch.readers.reconstruction import read_reconstruction
 from ptycho_torch.refinement import draw_free, mode_gain, refine
+from ptycho_torch.refinement.descent import PATIENCE, STEP_FALLS
 from ptycho_torch.refinement.modes import add_modes, orthogonalise
 from ptycho_torch.refinement.patterns import predict, prepare
 from ptycho_torch.refinement.positions import without_affine
@@ -64,6 +65,13 @@ def test_auto_stops_before_it_fits_noise(dim):
     stopped, stubborn = run(dim), run(dim, epochs=40, smoothness=0.0)
     assert agreement(dim, stopped).amplitude_ssim > agreement(dim, stubborn).amplitude_ssim
     assert stopped.r_free < stubborn.history[-1].r_free
+
+
+def test_a_right_picture_is_not_refined_longer(bright, dim):
+    """Smaller steps fit less noise. Where there is none, they cost time and bring nothing; where there is, they are taken."""
+    right, noisy = (run(made, start=torch.from_numpy(made.truth.object)).history[1:] for made in (bright, dim))
+    assert len(right) <= 2 * PATIENCE  # the first rung of steps, and a pass or two that still pay
+    assert len(noisy) > STEP_FALLS * PATIENCE
 
 
 def test_the_truth_is_not_made_worse_on_patterns_that_it_has_not_seen(dim):

@@ -74,12 +74,12 @@ def refine(
     itself where there is light; chi2 is the misfit of the unseen patterns in units of counting noise.
 
     With ``epochs="auto"`` the state that predicts the unseen patterns best is kept, and whenever
-    that stops improving the step falls. A start that has seen all patterns, as a network's
-    picture has, predicts them too well to be compared with; name those that it has not seen by
-    ``free_index``. Then the answer is the mean of what was refined and the start, whose noise is
-    in part independent, unless it predicts the unseen patterns surely worse than one of the two:
-    by two standard errors of the difference.
-    At the end the unseen patterns are fitted too, in two passes with the smallest step.
+    that stops improving the step falls, unless their R is that of a right picture. A start that
+    has seen all patterns, as a network's picture has, predicts them too well to be compared with;
+    name those that it has not seen by ``free_index``. Then the answer is the mean of what was
+    refined and the start, whose noise is in part independent, unless it predicts the unseen patterns
+    surely worse than one of the two: by two standard errors of the difference.
+    At the end the unseen patterns are fitted too, in two passes with small steps.
 
     Args:
         counts: Photons, real, (N, H, W), zero frequency at ``[H // 2, W // 2]``.

@@ -17,9 +17,11 @@ from ptycho_torch.refinement.positions import inside, shifts_towards, without_af
 from ptycho_torch.refinement.steps import State, illumination_of, light_on, sparse_batches, step_on_batch
 
 FIRST_STEP = 0.6
-STEP_FALL = 0.4  # factor of the step when the unseen patterns stop improving
-STEP_FALLS = 3
+STEP_FALL = 0.63  # factor of the step when the unseen patterns stop improving
+STEP_FALLS = 6
+SETTLING_STEPS = (FIRST_STEP * STEP_FALL ** (STEP_FALLS - 2), FIRST_STEP * STEP_FALL**STEP_FALLS)  # after something new
 PATIENCE = 2  # passes in a row that must not pay before the step falls
+RIGHT = 1e-4  # R-free of a picture that is right; there is no noise that smaller steps would fit less
 WORST_DISPERSION = 8.0  # a start far from the data must not smooth the object away
 SMOOTHED_LIGHT = 0.7  # upper bound of the prior, in photons on a pixel; 121 positions at 1e4 photons want 30, 1024 want 120
 BEARABLE_RISE = 0.02  # of the free score over its best, before the best state is taken up again
@@ -99,23 +101,22 @@ class Descent:
                 state.halt()
             if idle == PATIENCE:
                 step, falls, idle = step * STEP_FALL, falls + 1, 0
-                if falls > STEP_FALLS:
+                if falls > STEP_FALLS or best_score < RIGHT:
                     break
         state.obj, state.probe = best.obj, best.probe
 
     @torch.no_grad()
     def refine_positions(self, state: State, canvas_shape: tuple[int, int], rounds: int = 8) -> None:
         """Move the positions and refit, for as long as the unseen patterns are predicted better."""
-        step = FIRST_STEP * STEP_FALL**2
         best_score = min(entry.free_score for entry in self.history if entry.kept)
         given, trial, idle = self.centres, state.copy(), 0
         best_patterns, best_centres = self.patterns, self.centres
         for _ in range(rounds):
             moved = without_affine(shifts_towards(self.patterns, trial, self.work) + (self.centres - given), given, self.work)
             self._move(inside(given + moved, self.patterns.shape, canvas_shape))
-            for part in (step, step * STEP_FALL):
-                self._epoch(trial, part)
-            entry = self._measure(trial, step)
+            for step in SETTLING_STEPS:
+                self._epoch(trial, step)
+            entry = self._measure(trial, SETTLING_STEPS[0])
             better = entry.free_score < best_score
             self._append(replace(entry, kept=better))
             idle = 0 if better else idle + 1  # kept-out positions stay wrong and hide most of the gain
@@ -152,8 +153,8 @@ class Descent:
     def include_free(self, state: State) -> None:
         """Let the unseen patterns, too, have their say."""
         self.work = torch.arange(len(self.patterns.corners))
-        for falls in (STEP_FALLS - 1, STEP_FALLS):
-            self._epoch(state, FIRST_STEP * STEP_FALL**falls)
+        for step in SETTLING_STEPS:
+            self._epoch(state, step)
 
     def _epoch(self, state: State, step: float) -> None:
         """One pass over the working patterns."""
@@ -202,8 +203,7 @@ def smoothed(image: Tensor, widths: Sequence[float]) -> Tensor:
 
 def falling_steps(epochs: int) -> list[float]:
     """Steps that fall linearly to the smallest that `refine` uses, one an epoch."""
-    last = FIRST_STEP * STEP_FALL**STEP_FALLS
-    return [FIRST_STEP + (last - FIRST_STEP) * k / max(1, epochs - 1) for k in range(epochs)]
+    return [FIRST_STEP + (SETTLING_STEPS[-1] - FIRST_STEP) * k / max(1, epochs - 1) for k in range(epochs)]
 
 
 def worth(score: float) -> float:
