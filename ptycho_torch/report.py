@@ -9,11 +9,10 @@ from typing import Any
 
 import yaml
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ptycho_torch.config import ReportConfig
 from ptycho_torch.errors import InputError
-from ptycho_torch.plots import plot_probe, plot_refinement, show_image
+from ptycho_torch.plots import panels, plot_probe, plot_refinement, show_image
 from ptycho_torch.readers.reconstruction import read_reconstruction
 from ptycho_torch.run_dir import RunDir, write_text
 from ptycho_torch.scan import Reconstruction
@@ -140,8 +139,8 @@ def _kept(path: Path, alt: str) -> Picture:
 
 def _draw(plot: Callable[[Axes], Axes]) -> bytes:
     """A picture as PNG."""
-    figure = Figure(figsize=(6, 5), layout="constrained")
-    plot(figure.add_subplot())
+    figure, (axes,) = panels()
+    plot(axes)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     return content.getvalue()
