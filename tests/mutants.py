@@ -172,6 +172,13 @@ MUTANTS = [
         REFINEMENT,
     ),
     Mutant(
+        "batches that cover little of a large scan",
+        "refinement/steps.py",
+        "size = max(wanted, round(COVER * beams), 4)",
+        "size = max(wanted, 4)",
+        REFINEMENT,
+    ),
+    Mutant(
         "the slow phases of the start in the mean",
         "refinement/descent.py",
         "(state.obj + factor * start.obj) / 2",

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ptycho_torch.refinement.descent import Descent, Outcome, Progress, RefinementEpoch, draw_free
+from ptycho_torch.refinement.descent import RIGHT, Descent, Outcome, Progress, RefinementEpoch, draw_free
 from ptycho_torch.refinement.modes import add_modes
 from ptycho_torch.refinement.patterns import prepare
 from ptycho_torch.refinement.steps import State, keep_photons
@@ -171,17 +171,18 @@ def mode_gain(
     """By what part R-free falls when the beam may have one more mode; a coherent beam gives about 0.
 
     Both cases are refined from the same start for a few epochs with probe update; fewer than 8
-    would reward the faster convergence of two modes from a poor start. Arguments as in
-    `refine`.
+    would reward the faster convergence of two modes from a poor start. Where one case is right
+    without one more, there is nothing to gain. Arguments as in `refine`.
     """
-    now, more = (
-        refine(
+
+    def r_free(modes: int) -> float:
+        return refine(
             counts, positions_px, probe, obj, origin_yx=origin_yx, mask=mask, epochs=epochs,
-            probe_modes=len(probe) + extra, update_probe=True, seed=seed,
-        ).history[-1].r_free
-        for extra in (0, 1)
-    )  # fmt: skip
-    return 1.0 - more / now
+            probe_modes=modes, update_probe=True, seed=seed,
+        ).history[-1].r_free  # fmt: skip
+
+    now = r_free(len(probe))
+    return 0.0 if now < RIGHT else 1.0 - r_free(len(probe) + 1) / now
 
 
 def check(

@@ -162,7 +162,7 @@ class Descent:
         light = light_on(patterns, state.probe, self.work, state.obj)
         typical = ((light.photons * light.lit).sum() / light.lit.sum()).item()
         prior = min(self.smoothness, SMOOTHED_LIGHT * typical) * self.dispersion
-        for index in sparse_batches(patterns, self.work, len(state.probe), self.generator):
+        for index in sparse_batches(patterns, self.work, light.beams, self.generator):
             step_on_batch(patterns, state, index, light, len(self.work) / len(index), step, prior, self.update_probe)
         if self.update_probe and len(state.probe) > 1:
             state.probe, mixing = orthogonal_mixing(state.probe)

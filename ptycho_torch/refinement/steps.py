@@ -21,7 +21,9 @@ PROBE_DAMPING = 0.1
 PROBE_STEP = 0.7  # of the object's step
 EDGE = 0.1  # difference of neighbouring object pixels above which it is an edge and smoothed less
 LIT = 0.1  # of the brightest light, above which a pixel counts as lit
-WAVE_BUDGET = 2**21  # detector pixels x modes in one batch
+USUAL_BATCH = 128  # patterns, at most, unless more are needed to cover what is lit
+COVER = 0.8  # of what is lit, by the beams of a batch; where pixels wait too long for the next batch, momentum carries them away
+WAVE_BUDGET = 2**21  # detector pixels x modes at once
 
 
 @dataclass
@@ -54,18 +56,22 @@ class Light:
         photons: On each pixel, real, (Y, X).
         lit: 1 where they are more than a share of the brightest, 0 elsewhere, real, (Y, X).
         gain: From `slow_phase_gain`.
+        beams: That would cover what is lit, side by side.
     """
 
     photons: Tensor
     lit: Tensor
     gain: Tensor
+    beams: float
 
 
 def light_on(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor) -> Light:
     """The light of the patterns of ``work``."""
     photons = illumination_of(patterns, probe, work, obj)
     lit = (photons > LIT * photons.max()).to(photons.dtype)
-    return Light(photons, lit, slow_phase_gain(probe, (obj.shape[0], obj.shape[1])))
+    power = incoherent_sum(probe)
+    beam_px = power.sum().square() / power.square().sum()
+    return Light(photons, lit, slow_phase_gain(probe, (obj.shape[0], obj.shape[1])), float(lit.sum() / beam_px))
 
 
 def illumination_of(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor) -> Tensor:
@@ -77,10 +83,19 @@ def illumination_of(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor
     return total
 
 
-def sparse_batches(patterns: Patterns, work: Tensor, modes: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of far-apart positions in random order: each takes one from every compact group of neighbours."""
-    wanted = len(work) // (8 if patterns.poisson else 12)
-    size = max(min(wanted, 128, WAVE_BUDGET // (modes * math.prod(patterns.shape))), 4)
+def sparse_batches(patterns: Patterns, work: Tensor, beams: float, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of far-apart positions in random order: each takes one from every compact group of neighbours.
+
+    They are small, so that there are many steps, but a batch nearly covers what is lit.
+
+    Args:
+        patterns: All of them.
+        work: Indices of those to use.
+        beams: See `Light`.
+        generator: Of the order.
+    """
+    wanted = min(len(work) // (8 if patterns.poisson else 12), USUAL_BATCH)
+    size = max(wanted, round(COVER * beams), 4)
     places = patterns.corners[work].double().numpy()
     groups = [work[torch.from_numpy(region)] for region in compact_regions(places, min(size, len(work)))]
     drawn = [group[torch.randperm(len(group), generator=generator)] for group in groups]
@@ -102,17 +117,23 @@ def step_on_batch(
     """One accelerated step of object and probe; ``share`` batches like this one make an epoch."""
     ahead = torch.add(state.obj, state.obj_velocity, alpha=MOMENTUM)
     probe = torch.add(state.probe, state.probe_velocity, alpha=MOMENTUM) if update_probe else state.probe
-    patches = cut(ahead, patterns.corners[index], patterns.shape)
-    probes = probes_at(patterns, patterns.weights[index], shift_basis(patterns, probe))
-    waves = far_field(patches[:, None] * probes)
-    residual = far_field_adjoint(waves.mul_(correction(patterns, index, waves)[:, None]))
-
-    back = probes.conj_physical_().mul_(residual)
+    basis = shift_basis(patterns, probe)
     power = squared_modulus(state.probe).sum(0)
     gradient, here = torch.zeros_like(ahead), torch.zeros_like(light.photons)
-    for corner, patch in zip(patterns.corners[index].tolist(), back[:, 0] if len(probe) == 1 else back.sum(1), strict=True):
-        add_at(gradient, patch, corner)
-        add_at(here, power, corner)
+    pull = ProbePull(patterns, probe)
+    for some in index.split(max(1, WAVE_BUDGET // (len(probe) * math.prod(patterns.shape)))):
+        patches = cut(ahead, patterns.corners[some], patterns.shape)
+        probes = probes_at(patterns, patterns.weights[some], basis)
+        waves = far_field(patches[:, None] * probes)
+        residual = far_field_adjoint(waves.mul_(correction(patterns, some, waves)[:, None]))
+        back = probes.conj_physical_().mul_(residual)
+        one_each = back[:, 0] if len(probe) == 1 else back.sum(1)
+        for corner, patch in zip(patterns.corners[some].tolist(), one_each, strict=True):
+            add_at(gradient, patch, corner)
+            add_at(here, power, corner)
+        if update_probe:
+            pull.add(some, patches, residual)
+
     curvature = (
         torch.maximum(light.photons, here.mul_(share))
         .mul_(1 - OBJECT_DAMPING)
@@ -123,8 +144,7 @@ def step_on_batch(
     state.obj_velocity.mul_(MOMENTUM).add_(direction, alpha=step)
     state.obj.add_(state.obj_velocity)
     if update_probe:
-        change = probe_direction(patterns, index, patches, residual) * mode_boost(probe)
-        state.probe_velocity.mul_(MOMENTUM).add_(change, alpha=PROBE_STEP * step)
+        state.probe_velocity.mul_(MOMENTUM).add_(pull.direction() * mode_boost(probe), alpha=PROBE_STEP * step)
         state.probe.add_(state.probe_velocity)
 
 
@@ -150,13 +170,30 @@ def roughness_gradient(obj: Tensor) -> Tensor:
     return total
 
 
-def probe_direction(patterns: Patterns, index: Tensor, patches: Tensor, residual: Tensor) -> Tensor:
-    """Preconditioned descent direction of the probe, (M, H, W), by the adjoint of `probes_at`."""
-    products = torch.view_as_real(residual.mul_(patches.conj_physical_()[:, None])).reshape(len(index), -1)
-    at_nodes = torch.view_as_complex((patterns.weights[index].T @ products).reshape(-1, *residual.shape[1:], 2))
-    gradient = torch.fft.ifft2((torch.fft.fft2(at_nodes) * patterns.ramps.conj()).sum(0))
-    curvature = squared_modulus(patches).sum(0)  # patches are conjugate by now
-    return gradient / (curvature * (1 - PROBE_DAMPING) + PROBE_DAMPING * curvature.max())
+class ProbePull:
+    """What patterns ask to be added to the probe, by the adjoint of `probes_at`.
+
+    Args:
+        patterns: All of them.
+        probe: Where the gradient is taken, (M, H, W).
+    """
+
+    def __init__(self, patterns: Patterns, probe: Tensor) -> None:
+        self.patterns = patterns
+        self.at_nodes = probe.new_zeros(len(patterns.ramps), *probe.shape)
+        self.curvature = torch.zeros(patterns.shape)
+
+    def add(self, index: Tensor, patches: Tensor, residual: Tensor) -> None:
+        """What some of them ask for; spends ``patches``, (B, H, W), and ``residual``, (B, M, H, W)."""
+        products = torch.view_as_real(residual.mul_(patches.conj_physical_()[:, None])).reshape(len(index), -1)
+        pulled = (self.patterns.weights[index].T @ products).reshape(*self.at_nodes.shape, 2)
+        self.at_nodes.add_(torch.view_as_complex(pulled))
+        self.curvature.add_(squared_modulus(patches).sum(0))  # patches are conjugate by now
+
+    def direction(self) -> Tensor:
+        """The preconditioned direction of descent, (M, H, W)."""
+        gradient = torch.fft.ifft2((torch.fft.fft2(self.at_nodes) * self.patterns.ramps.conj()).sum(0))
+        return gradient / (self.curvature * (1 - PROBE_DAMPING) + PROBE_DAMPING * self.curvature.max())
 
 
 def keep_photons(state: State, probe: Tensor) -> None:
