@@ -139,8 +139,8 @@ MUTANTS = [
     Mutant(
         "conj missing in the step of the probe",
         "refinement/steps.py",
-        "* patterns.ramps.conj())",
-        "* patterns.ramps)",
+        "self.patterns.ramps.conj()",
+        "self.patterns.ramps",
         REFINEMENT,
     ),
     Mutant(
