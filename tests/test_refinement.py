@@ -14,12 +14,11 @@ from ptycho_torch.metrics import compare, correlation
 from ptycho_torch.physics import diffraction_intensity, extract_patches, patch_indices, shift_probe, split_corners
 from ptycho_torch.polishing import polish
 from ptycho_torch.readers.reconstruction import read_reconstruction
-from ptycho_torch.refinement import draw_free, mode_gain, refine
+from ptycho_torch.refinement import draw_free, mode_gain, refine, steps
 from ptycho_torch.refinement.descent import PATIENCE, STEP_FALLS
 from ptycho_torch.refinement.modes import add_modes, orthogonalise
 from ptycho_torch.refinement.patterns import predict, prepare
 from ptycho_torch.refinement.positions import without_affine
-from ptycho_torch.refinement.steps import sparse_batches
 from ptycho_torch.simulate import simulate_scan
 from ptycho_torch.train import train
 
@@ -211,7 +210,7 @@ def test_orthogonalising_changes_no_intensity():
 def test_batches_use_every_pattern_once_and_spread(bright):
     patterns = prepare(*tensors(bright)[:2], None, bright.truth.object.shape)
     work = torch.arange(196)
-    batches = list(sparse_batches(patterns, work, 1.0, torch.Generator().manual_seed(0)))
+    batches = list(steps.sparse_batches(patterns, work, 1.0, torch.Generator().manual_seed(0)))
     assert torch.equal(torch.cat(batches).sort().values, work)
     spread = [patterns.corners[batch].double().std(dim=0).min() for batch in batches]
     assert min(spread) > 0.5 * patterns.corners.double().std(dim=0).min()
@@ -222,6 +221,28 @@ def test_a_large_scan_converges_as_a_small_one(bright):
     large = simulate_scan(photons=1e8, n_side=80, step_px=3.0, pattern_size=32, seed=4)
     small_course, large_course = ([entry.r_free for entry in run(made, epochs=2).history] for made in (bright, large))
     assert all(one < other for one, other in zip(large_course, small_course, strict=True))  # more patterns, more steps a pass
+
+
+def test_a_batch_that_is_worked_off_in_parts_is_the_same_batch(dim, monkeypatch):
+    """To rounding; the likelihood of few photons does not magnify it where the model is dark."""
+    counts, positions, probe = tensors(dim)
+    patterns = prepare(counts, positions, None, dim.truth.object.shape)
+    index, states = torch.arange(0, 196, 10), []
+    for together in (20, 3):
+        monkeypatch.setattr(steps, "WAVE_BUDGET", 2 * together * 32 * 32)
+        state = steps.State(empty(dim), add_modes(probe, 2))
+        light = steps.light_on(patterns, state.probe, index, state.obj)
+        steps.step_on_batch(patterns, state, index, light, 1.0, 0.5, 0.0, update_probe=True)
+        states.append(state)
+    torch.testing.assert_close(states[0].obj, states[1].obj)
+    torch.testing.assert_close(states[0].probe, states[1].probe)
+    assert not torch.equal(states[0].probe, add_modes(probe, 2))
+
+
+def test_a_lost_state_says_so(bright):
+    """Numbers that overflow come back as such; what reads them refuses them."""
+    result = run(bright, probe=bright.scan.probe * np.float32(1e30), epochs=1, update_probe=True)
+    assert not torch.isfinite(result.obj).all()
 
 
 def test_bad_pixels_are_not_fitted(dim):

@@ -71,7 +71,8 @@ def light_on(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor) -> Li
     lit = (photons > LIT * photons.max()).to(photons.dtype)
     power = incoherent_sum(probe)
     beam_px = power.sum().square() / power.square().sum()
-    return Light(photons, lit, slow_phase_gain(probe, (obj.shape[0], obj.shape[1])), float(lit.sum() / beam_px))
+    beams = float((lit.sum() / beam_px).nan_to_num())  # a state that is lost has none, and is judged later
+    return Light(photons, lit, slow_phase_gain(probe, (obj.shape[0], obj.shape[1])), beams)
 
 
 def illumination_of(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor) -> Tensor:
