@@ -167,7 +167,7 @@ MUTANTS = [
     Mutant(
         "a right picture refined on",
         "refinement/descent.py",
-        "if falls > STEP_FALLS or best_score < RIGHT:",
+        "if falls > STEP_FALLS or entry.r_free < CONVERGED:",
         "if falls > STEP_FALLS:",
         REFINEMENT,
     ),

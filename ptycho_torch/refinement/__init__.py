@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ptycho_torch.refinement.descent import RIGHT, Descent, Outcome, Progress, RefinementEpoch, draw_free
+from ptycho_torch.refinement.descent import CONVERGED, Descent, Outcome, Progress, RefinementEpoch, draw_free
 from ptycho_torch.refinement.modes import add_modes
 from ptycho_torch.refinement.patterns import prepare
 from ptycho_torch.refinement.steps import State, keep_photons
@@ -182,7 +182,7 @@ def mode_gain(
         ).history[-1].r_free  # fmt: skip
 
     now = r_free(len(probe))
-    return 0.0 if now < RIGHT else 1.0 - r_free(len(probe) + 1) / now
+    return 0.0 if now < CONVERGED else 1.0 - r_free(len(probe) + 1) / now
 
 
 def check(

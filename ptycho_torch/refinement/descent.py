@@ -21,7 +21,7 @@ STEP_FALL = 0.63  # factor of the step when the unseen patterns stop improving
 STEP_FALLS = 6
 SETTLING_STEPS = (FIRST_STEP * STEP_FALL ** (STEP_FALLS - 2), FIRST_STEP * STEP_FALL**STEP_FALLS)  # after something new
 PATIENCE = 2  # passes in a row that must not pay before the step falls
-RIGHT = 1e-4  # R-free of a picture that is right; there is no noise that smaller steps would fit less
+CONVERGED = 1e-4  # R-free of a picture that is right; there is no noise that smaller steps would fit less
 WORST_DISPERSION = 8.0  # a start far from the data must not smooth the object away
 SMOOTHED_LIGHT = 0.7  # upper bound of the prior, in photons on a pixel; 121 positions at 1e4 photons want 30, 1024 want 120
 BEARABLE_RISE = 0.02  # of the free score over its best, before the best state is taken up again
@@ -101,7 +101,7 @@ class Descent:
                 state.halt()
             if idle == PATIENCE:
                 step, falls, idle = step * STEP_FALL, falls + 1, 0
-                if falls > STEP_FALLS or best_score < RIGHT:
+                if falls > STEP_FALLS or entry.r_free < CONVERGED:
                     break
         state.obj, state.probe = best.obj, best.probe
 

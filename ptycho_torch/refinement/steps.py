@@ -70,14 +70,14 @@ def light_on(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor) -> Li
     photons = illumination_of(patterns, probe, work, obj)
     lit = (photons > LIT * photons.max()).to(photons.dtype)
     power = incoherent_sum(probe)
-    beam_px = power.sum().square() / power.square().sum()
+    beam_px = power.sum().square() / power.square().sum()  # the area that it would have if it were even
     beams = float((lit.sum() / beam_px).nan_to_num())  # a state that is lost has none, and is judged later
     return Light(photons, lit, slow_phase_gain(probe, (obj.shape[0], obj.shape[1])), beams)
 
 
 def illumination_of(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor) -> Tensor:
     """Photons that fell on each object pixel in the whole scan, (Y, X)."""
-    power = squared_modulus(probe).sum(0)
+    power = incoherent_sum(probe)
     total = torch.zeros_like(obj, dtype=power.dtype)
     for corner in patterns.corners[work].tolist():
         add_at(total, power, corner)
@@ -119,9 +119,9 @@ def step_on_batch(
     ahead = torch.add(state.obj, state.obj_velocity, alpha=MOMENTUM)
     probe = torch.add(state.probe, state.probe_velocity, alpha=MOMENTUM) if update_probe else state.probe
     basis = shift_basis(patterns, probe)
-    power = squared_modulus(state.probe).sum(0)
+    power = incoherent_sum(state.probe)
     gradient, here = torch.zeros_like(ahead), torch.zeros_like(light.photons)
-    pull = ProbePull(patterns, probe)
+    probe_gradient = ProbeGradient(patterns, probe)
     for some in index.split(max(1, WAVE_BUDGET // (len(probe) * math.prod(patterns.shape)))):
         patches = cut(ahead, patterns.corners[some], patterns.shape)
         probes = probes_at(patterns, patterns.weights[some], basis)
@@ -133,7 +133,7 @@ def step_on_batch(
             add_at(gradient, patch, corner)
             add_at(here, power, corner)
         if update_probe:
-            pull.add(some, patches, residual)
+            probe_gradient.add(some, patches, residual)
 
     curvature = (
         torch.maximum(light.photons, here.mul_(share))
@@ -145,7 +145,7 @@ def step_on_batch(
     state.obj_velocity.mul_(MOMENTUM).add_(direction, alpha=step)
     state.obj.add_(state.obj_velocity)
     if update_probe:
-        state.probe_velocity.mul_(MOMENTUM).add_(pull.direction() * mode_boost(probe), alpha=PROBE_STEP * step)
+        state.probe_velocity.mul_(MOMENTUM).add_(probe_gradient.direction() * mode_boost(probe), alpha=PROBE_STEP * step)
         state.probe.add_(state.probe_velocity)
 
 
@@ -171,8 +171,8 @@ def roughness_gradient(obj: Tensor) -> Tensor:
     return total
 
 
-class ProbePull:
-    """What patterns ask to be added to the probe, by the adjoint of `probes_at`.
+class ProbeGradient:
+    """The gradient of the probe over the patterns of a batch, by the adjoint of `probes_at`.
 
     Args:
         patterns: All of them.
@@ -185,7 +185,7 @@ class ProbePull:
         self.curvature = torch.zeros(patterns.shape)
 
     def add(self, index: Tensor, patches: Tensor, residual: Tensor) -> None:
-        """What some of them ask for; spends ``patches``, (B, H, W), and ``residual``, (B, M, H, W)."""
+        """Add that of some of them; spends ``patches``, (B, H, W), and ``residual``, (B, M, H, W)."""
         products = torch.view_as_real(residual.mul_(patches.conj_physical_()[:, None])).reshape(len(index), -1)
         pulled = (self.patterns.weights[index].T @ products).reshape(*self.at_nodes.shape, 2)
         self.at_nodes.add_(torch.view_as_complex(pulled))
