@@ -6,10 +6,12 @@ Studies on simulated scans whose objects are known:
 - `four-scans`: a network trained on four scans of different objects, probes and doses, against
   networks trained on one of them, each with the defaults, judged on scans of neither; all have few
   positions, far apart. `four-large-scans` is the same with many.
+- `large-scan`: a network trained on 1024 positions, used on 16,384.
 - `seeds`: ten trainings that differ in the seed alone.
 """
 
 import argparse
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +29,7 @@ from ptycho_torch.simulate import Simulation
 SEEDS = 10
 FIELD_PX = N_SIDE * STEP_PX  # of the positions, along each side
 FAR_PX = 15.0  # between positions, where a scan has few
+LARGE_SIDE = 128  # positions along each side of a large scan
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,25 @@ def four_scans(folder: Path, step_px: float = FAR_PX) -> list[str]:
     return lines
 
 
+def large_scan(folder: Path) -> list[str]:
+    """One object of sixteen times the area, by the network alone, refined, and by the refinement alone."""
+    generator, _ = trained([Kind().scan(0).scan], folder)
+    taught = [conditions_of(Kind().scan(0).scan)]
+    made = simulated(seed=UNSEEN[0], photons=Kind().photons, n_side=LARGE_SIDE)
+    ways: dict[str, Callable[[], Reconstruction]] = {
+        "network": lambda: picture(generator, made.scan),
+        "network, refined": lambda: network_refined(generator, made.scan, taught),
+        "empty, refined": lambda: empty_refined(made.scan, blank(made)),
+    }
+    lines = ["| way | amplitude, phase, FRC50 | CPU s |", "| --- | --- | --- |"]
+    for way, make in ways.items():
+        started = time.process_time()
+        result = make()
+        seconds = time.process_time() - started
+        lines.append(f"| {way} | {cells(np.array(judge(result, made)))} | {seconds:.0f} |")
+    return lines
+
+
 def seeds(folder: Path) -> list[str]:
     """The same training with ten seeds."""
     figures = []
@@ -136,6 +158,7 @@ STUDIES: dict[str, Callable[[Path], list[str]]] = {
     "carry-over": carry_over,
     "four-scans": four_scans,
     "four-large-scans": partial(four_scans, step_px=STEP_PX),
+    "large-scan": large_scan,
     "seeds": seeds,
 }
 
