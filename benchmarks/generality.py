@@ -11,7 +11,6 @@ Studies on simulated scans whose objects are known:
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from quality import BEAM, N_SIDE, STEP_PX, UNSEEN, empty_refined, judge, network_refined, picture, simulated, trained
+from quality import BEAM, N_SIDE, STEP_PX, UNSEEN, empty_refined, judge, network_refined, picture, simulated, timed, trained
 
 from ptycho_torch.conditions import conditions_of
 from ptycho_torch.run_dir import write_text
@@ -114,20 +113,18 @@ def four_scans(folder: Path, step_px: float = FAR_PX) -> list[str]:
 
 def large_scan(folder: Path) -> list[str]:
     """One object of sixteen times the area, by the network alone, refined, and by the refinement alone."""
-    generator, _ = trained([Kind().scan(0).scan], folder)
-    taught = [conditions_of(Kind().scan(0).scan)]
+    scan = Kind().scan(0).scan
+    generator, _ = trained([scan], folder)
     made = simulated(seed=UNSEEN[0], photons=Kind().photons, n_side=LARGE_SIDE)
     ways: dict[str, Callable[[], Reconstruction]] = {
         "network": lambda: picture(generator, made.scan),
-        "network, refined": lambda: network_refined(generator, made.scan, taught),
+        "network, refined": lambda: network_refined(generator, made.scan, [conditions_of(scan)]),
         "empty, refined": lambda: empty_refined(made.scan, blank(made)),
     }
     lines = ["| way | amplitude, phase, FRC50 | CPU s |", "| --- | --- | --- |"]
     for way, make in ways.items():
-        started = time.process_time()
-        result = make()
-        seconds = time.process_time() - started
-        lines.append(f"| {way} | {cells(np.array(judge(result, made)))} | {seconds:.0f} |")
+        row, _ = timed(make, made)
+        lines.append(f"| {way} | {cells(np.array([row.amplitude, row.phase, row.frc50]))} | {row.cpu_s:.0f} |")
     return lines
 
 

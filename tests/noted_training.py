@@ -3,7 +3,7 @@
 A program of its own, since Lightning starts the other processes by running the program again. In FOLDER, for rank R:
 `R.pid`; `R.reads`, the scan points of each group in the order of reading; `R.pt`, the weights at the end.
 
-A process that takes too long says where it stands, and ends.
+A process that takes too long says where it stands, and ends with an error.
 """
 
 import faulthandler
@@ -18,7 +18,7 @@ from ptycho_torch.data import GroupDataset
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.train import main
 
-LIMIT_S = 90  # more than two processes need to start and to train on a busy machine
+LIMIT_S = 120  # more than two processes need to start and to train on a busy machine
 
 faulthandler.dump_traceback_later(LIMIT_S, exit=True)
 folder = Path(sys.argv[1])
@@ -34,6 +34,5 @@ def noted_read(self, index):
 
 GroupDataset.__getitem__ = noted_read
 PtychoModule.on_train_end = lambda self: torch.save(self.state_dict(), folder / f"{rank}.pt")
-(folder / f"{rank}.reads").unlink(missing_ok=True)
 (folder / f"{rank}.pid").write_text(str(os.getpid()))
 sys.exit(main(sys.argv[2:]))
