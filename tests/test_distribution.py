@@ -155,10 +155,11 @@ def test_two_processes_reconstruct_the_same_bits(trained, scan_file, tmp_path):
         model_path=trained.path, test_data=scan_file, output_dir=tmp_path / "one", gridsize=3, inference_batch_size=3,
         refine="1", metrics=True, accelerator="cpu", quiet=True,
     )  # fmt: skip
-    shared = replace(alone, output_dir=tmp_path / "two", devices=2)
+    shared = replace(alone, output_dir=tmp_path / "two", devices=2, quiet=False)
     command = [sys.executable, "-m", "ptycho_torch.inference", *words(shared)]
     said = subprocess.run(command, capture_output=True, text=True, timeout=START_S)
     assert said.returncode == 0, said.stderr
+    assert (said.stdout + said.stderr).count("reconstructing 64 patterns") == 1  # the first process speaks for both
     one, two = reconstruct(alone), RunDir(shared.output_dir)
     assert [path.name for path in one.files()] == [path.name for path in two.files()]
     first, second = np.load(one.reconstruction), np.load(two.reconstruction)
