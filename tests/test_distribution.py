@@ -188,14 +188,15 @@ def wait_until(condition, limit_s: float) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 @pytest.mark.parametrize(
-    ("victim", "number", "status", "sentence"),
+    ("victim", "number", "ends"),
     [
-        (1, signal.SIGKILL, 1, "of this run was ended by SIGKILL"),
-        (0, signal.SIGKILL, -signal.SIGKILL, "another process of this run ended"),
-        (0, signal.SIGTERM, 143, "ended by SIGTERM"),
+        (1, signal.SIGKILL, {1: "of this run was ended by SIGKILL", -signal.SIGKILL: "terminated with code -9"}),
+        (0, signal.SIGKILL, {-signal.SIGKILL: "another process of this run ended"}),
+        (0, signal.SIGTERM, {143: "ended by SIGTERM"}),
     ],
 )
-def test_a_process_that_ends_ends_the_others_with_a_sentence(victim, number, status, sentence, scan_file, tmp_path):
+def test_a_process_that_ends_ends_the_others_with_a_sentence(victim, number, ends, scan_file, tmp_path):
+    """The first process ends in one of two ways: Lightning, which looks every 5 s, may see the loss first, say so and kill it."""
     config = TrainingConfig(
         train_data_file=[scan_file], output_dir=tmp_path / "run", max_epochs=100_000, gridsize=4, devices=2,
         accelerator="cpu", quiet=True,
@@ -211,9 +212,9 @@ def test_a_process_that_ends_ends_the_others_with_a_sentence(victim, number, sta
     finally:
         for pid in filter(alive, pids):
             os.kill(pid, signal.SIGKILL)
-    assert run.wait() == status
     text = (tmp_path / "said").read_text()
-    assert sentence in text
+    assert run.wait() in ends, text
+    assert ends[run.wait()] in text
     assert "Traceback" not in text
     assert torch.load(RunDir(config.output_dir).last_checkpoint, weights_only=True)
 
