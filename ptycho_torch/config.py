@@ -88,7 +88,7 @@ class TrainingConfig(ReadingOptions):
 
     train_data_file: list[Path] = option("scans to learn from: files, or folders of them")
     test_data_file: Path | None = option(
-        "scan that judges the network after every epoch; without it the training loss does", default=None
+        "scan that judges the network after every epoch and chooses best.ckpt; without it, that is the last epoch", default=None
     )
     output_dir: Path = option("folder of the run: checkpoints, configuration, metrics, log")
     n_images: int | None = option("use the K positions nearest to the middle of each scan; default: all", default=None, least=1)
@@ -111,7 +111,9 @@ class TrainingConfig(ReadingOptions):
     early_stop_patience: int | None = option(
         "stop when the judging loss has not improved for this many epochs", default=None, least=1
     )
-    checkpoint_save_top_k: int = option("keep the K best checkpoints; best.ckpt is always the best one", default=1, least=1)
+    checkpoint_save_top_k: int = option(
+        "keep the K best checkpoints, or the last where no --test_data_file judges", default=1, least=1
+    )
     resume: str | None = option("continue a run: auto for the last checkpoint in the output folder, or a path", default=None)
     overwrite: bool = option("replace the run that the output folder holds", default=False)
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = option("where to compute; auto takes a GPU", default="auto")

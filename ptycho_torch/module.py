@@ -1,6 +1,7 @@
 """The training step, the same for every generator: group, canvas, expected counts, loss."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -59,18 +60,16 @@ class PtychoModule(LightningModule):
         geometry = locate(judged.corners_px, judged.probe, canvas_shape)
         return self.loss(predict_counts(canvas, geometry), judged.counts, judged.mask)
 
-    def drawn(self, group: Group, place: int) -> tuple[Group, Group]:
-        """A group, mirrored at random, in two parts of its photons: what the generator sees, and what judges it.
+    def split(self, batch: Group, number: int) -> Iterator[tuple[Group, torch.Generator]]:
+        """The groups of a batch, each with randomness of its own.
 
-        Args:
-            group: A batch of one.
-            place: Of the group in the step, over all processes; the draw depends on the seed, the
-                step and the place alone, so that one process and several train alike.
+        It depends on the seed, the number of the step or batch, and the place of the group in it over
+        all processes, so that one process and several train alike.
         """
-        entropy = np.random.SeedSequence((self.seed, self.global_step, place)).generate_state(1, np.uint64)
-        generator = torch.Generator(group.counts.device).manual_seed(int(entropy[0]))
-        group = mirrored(group, random_symmetry(group, generator))
-        return thinned(group, random_share(group, generator), generator)
+        for i, group in enumerate(split_groups(batch)):
+            place = self.trainer.global_rank + i * self.trainer.world_size
+            entropy = np.random.SeedSequence((self.seed, number, place)).generate_state(1, np.uint64)
+            yield group, torch.Generator(group.counts.device).manual_seed(int(entropy[0]))
 
     def training_step(self, batch: Group, _number: int) -> Tensor:
         """Mean relative loss of the groups of a batch, each on photons that the generator did not see.
@@ -78,16 +77,18 @@ class PtychoModule(LightningModule):
         A mean over groups of what each says alone is the same number whether they lie in one batch
         or in those of several processes, whose gradients are averaged.
         """
-        places = range(self.trainer.global_rank, self.trainer.world_size * len(batch.counts), self.trainer.world_size)
-        pairs = [self.drawn(group, place) for group, place in zip(split_groups(batch), places, strict=True)]
-        seen, judged = (join_groups(groups) for groups in zip(*pairs, strict=True))
-        losses = self.mismatch(seen, judged)
+        pairs = []
+        for group, generator in self.split(batch, self.global_step):
+            turned = mirrored(group, random_symmetry(group, generator))
+            pairs.append(thinned(turned, random_share(turned, generator), generator))
+        losses = self.mismatch(*map(join_groups, zip(*pairs, strict=True)))
         self._tell("train_loss", losses)
         return torch.log(losses + NOISE).mean()
 
-    def validation_step(self, batch: Group, _number: int) -> None:
-        """Log the loss on a batch, all of it seen and judged."""
-        self._tell("val_loss", self.mismatch(batch, batch))
+    def validation_step(self, batch: Group, number: int) -> None:
+        """Log the loss on a batch, on the half of its photons that the generator did not see, the same at each epoch."""
+        pairs = [thinned(group, 0.5, generator) for group, generator in self.split(batch, number)]
+        self._tell("val_loss", self.mismatch(*map(join_groups, zip(*pairs, strict=True))))
 
     def _tell(self, name: str, losses: Tensor) -> None:
         """Log the mean of an epoch over the groups of all processes."""

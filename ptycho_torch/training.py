@@ -69,7 +69,7 @@ def fit(config: TrainingConfig) -> RunDir:
         check_same_network(start, module)
     history = History(run, write=config.logger != "none")
     epochs = config.max_epochs or enough_epochs(steps=steps_in_epoch(config, train, members), scans=len(train))
-    trainer = build_trainer(config, epochs, run, history, judged_by="val_loss" if validation else "train_loss")
+    trainer = build_trainer(config, epochs, run, history, validated=bool(validation))
     with held_by_the_first(config, run, trainer), end_together(trainer.strategy):
         if config.probe_trainable:
             train = [improve_probe(scan, run.probe_file(i), config, write=trainer.is_global_zero) for i, scan in enumerate(train)]
@@ -215,14 +215,15 @@ def enough_epochs(*, steps: int, scans: int) -> int:
     return max(EPOCHS, math.ceil(LEAST_STEPS * math.sqrt(scans) / steps))
 
 
-def build_trainer(config: TrainingConfig, epochs: int, run: RunDir, history: "History", *, judged_by: str) -> Trainer:
+def build_trainer(config: TrainingConfig, epochs: int, run: RunDir, history: "History", *, validated: bool) -> Trainer:
     """Lightning's trainer with the callbacks of a run."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # groups are cut from memory
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning's own affair
     warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    callbacks: list[Callback] = [SignalsAsBefore(), history, *checkpoint_callbacks(config, run, judged_by)]
+    callbacks: list[Callback] = [SignalsAsBefore(), history, *checkpoint_callbacks(config, run, validated=validated)]
     if config.early_stop_patience is not None:
+        judged_by = "val_loss" if validated else "train_loss"
         callbacks.append(EarlyStopping(judged_by, patience=config.early_stop_patience, check_on_train_epoch_end=True))
     if not config.quiet:
         callbacks.append(RichProgressBar())
@@ -245,7 +246,7 @@ def build_trainer(config: TrainingConfig, epochs: int, run: RunDir, history: "Hi
             enable_progress_bar=not config.quiet,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            limit_val_batches=1.0 if judged_by == "val_loss" else 0,
+            limit_val_batches=1.0 if validated else 0,
         )
 
 
@@ -259,15 +260,20 @@ def build_logger(config: TrainingConfig, run: RunDir) -> Logger | bool:
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """`best.ckpt`: the epoch with the smallest judging loss."""
+    """`best.ckpt`: the epoch with the smallest validation loss; without validation data, the last."""
 
 
 class LastCheckpoint(ModelCheckpoint):
     """`last.ckpt`: the latest epoch."""
 
 
-def checkpoint_callbacks(config: TrainingConfig, run: RunDir, judged_by: str) -> list[Callback]:
-    """What writes last.ckpt, best.ckpt and, if asked for, the other good ones."""
+def checkpoint_callbacks(config: TrainingConfig, run: RunDir, *, validated: bool) -> list[Callback]:
+    """What writes last.ckpt, best.ckpt and, if asked for, the other good ones.
+
+    The training losses of two epochs do not compare: each epoch has its own groups, and shares of their
+    photons. Without validation data the last epochs are the best, at the end of a falling learning rate.
+    """
+    monitor, mode = ("val_loss", "min") if validated else ("step", "max")
     common: dict[str, Any] = {
         "dirpath": run.checkpoints,
         "save_on_train_epoch_end": True,
@@ -275,11 +281,12 @@ def checkpoint_callbacks(config: TrainingConfig, run: RunDir, judged_by: str) ->
     }
     callbacks: list[Callback] = [
         LastCheckpoint(filename=run.last_checkpoint.stem, **common),
-        BestCheckpoint(filename=run.best_checkpoint.stem, monitor=judged_by, **common),
+        BestCheckpoint(filename=run.best_checkpoint.stem, monitor=monitor, mode=mode, **common),
     ]
     if config.checkpoint_save_top_k > 1:
-        name = f"{{epoch:04d}}-{{{judged_by}:.6f}}"
-        callbacks.append(ModelCheckpoint(filename=name, monitor=judged_by, save_top_k=config.checkpoint_save_top_k, **common))
+        name = "{epoch:04d}-{val_loss:.6f}" if validated else "{epoch:04d}"
+        keep = config.checkpoint_save_top_k
+        callbacks.append(ModelCheckpoint(filename=name, monitor=monitor, mode=mode, save_top_k=keep, **common))
     return callbacks
 
 

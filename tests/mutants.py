@@ -102,8 +102,8 @@ MUTANTS = [
     Mutant(
         "judged by photons that the network saw",
         "module.py",
-        "return thinned(group, random_share(group, generator), generator)",
-        "return group, group",
+        "pairs.append(thinned(turned, random_share(turned, generator), generator))",
+        "pairs.append((turned, turned))",
         "tests/test_quality.py::test_at_low_dose",
     ),
     Mutant("poorer exposures not shown", "augmentation.py", "if smallest < 1:", "if smallest > 1:", MIRRORS),
@@ -120,6 +120,20 @@ MUTANTS = [
         "torch.Generator(group.counts.device).manual_seed(int(entropy[0]))",
         "torch.Generator(group.counts.device); generator.seed()",
         "tests/test_training.py -k same_bits_and_another",
+    ),
+    Mutant(
+        "validation by other photons at each epoch",
+        "module.py",
+        "self.split(batch, number)",
+        "self.split(batch, self.global_step)",
+        "tests/test_training.py -k validation",
+    ),
+    Mutant(
+        "the epoch of the least training loss delivered",
+        "training.py",
+        '("step", "max")',
+        '("train_loss", "min")',
+        "tests/test_training.py -k best_checkpoint",
     ),
     Mutant(
         "history lost by resuming",

@@ -66,6 +66,20 @@ def test_best_checkpoint_is_the_epoch_with_the_least_judging_loss(trained):
     assert torch.load(trained.best_checkpoint, weights_only=True)["epoch"] == int(best[0])
 
 
+def test_without_validation_the_best_checkpoint_is_the_last(config):
+    """Training losses of epochs do not compare: the last of these is not the least, by chance alone."""
+    run = train(replace(config, learning_rate=1e-6))
+    losses = [float(line.split(",")[2]) for line in run.metrics_csv.read_text().splitlines()[1:]]
+    assert min(losses[:-1]) < losses[-1]
+    assert torch.load(run.best_checkpoint, weights_only=True)["epoch"] == 2
+
+
+def test_validation_judges_all_epochs_alike(config, scan_file):
+    run = train(replace(config, test_data_file=scan_file, learning_rate=0.0))
+    first, *others = (float(line.split(",")[3]) for line in run.metrics_csv.read_text().splitlines()[1:])
+    assert others == [first, first]
+
+
 def test_the_judging_loss_falls(trained):
     losses = [float(line.split(",")[3]) for line in trained.metrics_csv.read_text().splitlines()[1:]]
     assert losses[-1] < losses[0]
