@@ -9,7 +9,7 @@ from ptycho_torch.scan import Group
 
 FLIP_Y, FLIP_X, TRANSPOSE = 1, 2, 4
 HALF = (0.35, 0.65)  # of the photons, about
-SMALLEST_PART = 0.03  # of a half, where there are many photons
+SMALLEST_PART = 0.01  # of a half, where there are many photons
 FEW = 3.0  # photons on a detector pixel, on average, before a half is made smaller
 
 
@@ -51,14 +51,19 @@ def random_symmetry(group: Group, generator: torch.Generator) -> int:
 def random_share(group: Group, generator: torch.Generator) -> float:
     """Of the photons, what a network is to see in a step while the others judge it, so that it cannot gain by fitting noise.
 
-    About half where there are few. Of many, anything between that and a thirtieth of it: a good
+    About half where there are few. Of many, anything between that and a hundredth of it: a good
     exposure teaches what to do with poor ones, too.
     """
     share = torch.empty((), device=generator.device).uniform_(*HALF, generator=generator)
-    smallest = max(SMALLEST_PART, FEW / max(FEW, group.counts.mean().item()))
+    smallest = smallest_part(group.counts.mean().item())
     if smallest < 1:
         share = share * smallest ** torch.rand((), device=generator.device, generator=generator)
     return share.item()
+
+
+def smallest_part(mean_counts: float) -> float:
+    """The least part of a half that a network is shown, from the photons on a detector pixel."""
+    return max(SMALLEST_PART, FEW / max(FEW, mean_counts))
 
 
 def thinned(group: Group, share: float, generator: torch.Generator) -> tuple[Group, Group]:

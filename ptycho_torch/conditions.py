@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
+from ptycho_torch.augmentation import smallest_part
 from ptycho_torch.doctor.positions import beam_diameter
 from ptycho_torch.illumination import aperture_radius
 from ptycho_torch.scan import Scan
@@ -43,6 +44,11 @@ class Conditions:
     probe_modes: int
     pattern_rows: int
     pattern_columns: int
+
+    @property
+    def least_photons(self) -> float:
+        """Per exposure of the poorest that training makes of such a scan."""
+        return self.photons * smallest_part(self.photons / (self.pattern_rows * self.pattern_columns))
 
 
 def conditions_of(scan: Scan) -> Conditions:
@@ -87,7 +93,8 @@ def beyond(trained: Sequence[Conditions], scan: Scan) -> list[str]:
     for name, value in asdict(conditions_of(scan)).items():
         factor, unit = LIMITS[name]
         known = [getattr(conditions, name) for conditions in trained]
-        if not min(known) / factor <= value <= max(known) * factor:
+        least = min(conditions.least_photons for conditions in trained) if name == "photons" else min(known)
+        if not least / factor <= value <= max(known) * factor:
             span = f"{min(known):.3g}" if min(known) == max(known) else f"{min(known):.3g} to {max(known):.3g}"
             words.append(f"{value:.3g} {unit} (trained with {span})")
     return words

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 TRACKERS = {"tensorboard": "tensorboard", "mlflow": "'ptycho_torch[mlflow]'"}  # what to install for each
 EPOCHS = 40  # after which more of them improve an unseen object little
-LEAST_STEPS = 320  # the same, for a scan of few groups; several have more to teach, in proportion to the root of their number
+LEAST_STEPS = 320  # the same, for each scan, where it has few groups
 GRADIENT_NORM = 1.0  # larger gradients are shortened; a rare group must not undo what was learned
 
 
@@ -212,7 +212,7 @@ def steps_in_epoch(config: TrainingConfig, scans: list[Scan], members: int) -> i
 
 def enough_epochs(*, steps: int, scans: int) -> int:
     """Epochs that train a generator well, from the steps in one of them."""
-    return max(EPOCHS, math.ceil(LEAST_STEPS * math.sqrt(scans) / steps))
+    return max(EPOCHS, math.ceil(LEAST_STEPS * scans / steps))
 
 
 def build_trainer(config: TrainingConfig, epochs: int, run: RunDir, history: "History", *, validated: bool) -> Trainer:

@@ -61,6 +61,13 @@ def test_the_range_of_several_scans_counts(scan):
     assert not beyond([conditions_of(scan), bright], between)
 
 
+def test_the_poorer_exposures_that_training_makes_count(scan):
+    """Of 1000 photons a pixel, training shows a hundredth; within a factor of 30 of that nothing is new."""
+    bright = replace(conditions_of(scan), photons=1e6)
+    assert not beyond([bright], scan)
+    assert beyond([bright], replace(scan, probe=scan.probe / 10))  # 100 photons
+
+
 def test_a_scan_whose_patterns_overlap_less_is_told_from_others(scan):
     sparse, dense = (simulate_scan(photons=1e4, n_side=6, step_px=step, pattern_size=32, seed=2).scan for step in (9.0, 2.0))
     assert overlaps_less([conditions_of(scan)], sparse)
