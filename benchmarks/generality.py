@@ -8,6 +8,7 @@ Studies on simulated scans whose objects are known:
   positions, far apart. `four-large-scans` is the same with many.
 - `large-scan`: a network trained on 1024 positions, used on 16,384.
 - `seeds`: ten trainings that differ in the seed alone.
+- `epochs`: the last epoch against that of the least training loss.
 """
 
 import argparse
@@ -20,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from quality import BEAM, N_SIDE, STEP_PX, UNSEEN, empty_refined, judge, network_refined, picture, simulated, timed, trained
 
+from ptycho_torch.checkpoint import load_generator
 from ptycho_torch.conditions import conditions_of
-from ptycho_torch.run_dir import write_text
+from ptycho_torch.run_dir import RunDir, write_text
 from ptycho_torch.scan import Reconstruction
 from ptycho_torch.simulate import Simulation
 
@@ -29,6 +31,8 @@ SEEDS = 10
 FIELD_PX = N_SIDE * STEP_PX  # of the positions, along each side
 FAR_PX = 15.0  # between positions, where a scan has few
 MORE_UNSEEN = (*UNSEEN, 104, 105, 106)  # where shares are compared; a FRC50 jumps from object to object
+MANY_UNSEEN = tuple(range(101, 113))  # where the network alone is judged, which takes little time
+EVERY_EPOCH = 1000  # checkpoints
 LARGE_SIDE = 128  # positions along each side of a large scan
 
 
@@ -150,6 +154,21 @@ def seeds(folder: Path) -> list[str]:
     ]
 
 
+def epochs(folder: Path) -> list[str]:
+    """The network of the last epoch, and of that with the least training loss, for two seeds."""
+    lines = ["| seed | epoch | amplitude, phase, FRC50 |", "| --- | --- | --- |"]
+    for seed in (0, 1):
+        place = folder / f"seed_{seed}"
+        trained([Kind().scan(0).scan], place, seed=seed, checkpoint_save_top_k=EVERY_EPOCH)
+        run = RunDir(place / "run")
+        losses = np.loadtxt(run.metrics_csv, delimiter=",", skiprows=1)[:, 2]
+        for epoch, what in ((int(losses.argmin()), "of the least training loss"), (len(losses) - 1, "last")):
+            generator, _ = load_generator(run.checkpoints / f"epoch={epoch:04d}.ckpt")
+            figures = mean_figures(lambda made, g=generator: picture(g, made.scan), Kind(), MANY_UNSEEN)  # type: ignore[misc]
+            lines.append(f"| {seed} | {epoch}, {what} | {cells(figures)} |")
+    return lines
+
+
 def cells(figures: NDArray[np.float64]) -> str:
     """Three figures in a cell."""
     return ", ".join(f"{value:.3f}" for value in figures)
@@ -161,6 +180,7 @@ STUDIES: dict[str, Callable[[Path], list[str]]] = {
     "four-large-scans": partial(four_scans, step_px=STEP_PX),
     "large-scan": large_scan,
     "seeds": seeds,
+    "epochs": epochs,
 }
 
 
