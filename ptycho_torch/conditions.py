@@ -1,7 +1,7 @@
 """Under which conditions a scan was measured, and whether a network was trained under such."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,10 @@ class Conditions:
     pattern_rows: int
     pattern_columns: int
 
-    @property
-    def least_photons(self) -> float:
-        """Per exposure of the poorest that training makes of such a scan."""
-        return self.photons * smallest_part(self.photons / (self.pattern_rows * self.pattern_columns))
+    def poorest(self) -> "Conditions":
+        """Of the poorest exposures that training makes of such a scan."""
+        part = smallest_part(self.photons / (self.pattern_rows * self.pattern_columns))
+        return replace(self, photons=self.photons * part)
 
 
 def conditions_of(scan: Scan) -> Conditions:
@@ -90,11 +90,11 @@ def overlaps_less(trained: Sequence[Conditions], scan: Scan) -> bool:
 def beyond(trained: Sequence[Conditions], scan: Scan) -> list[str]:
     """In what a scan lies beyond the scans that a network was trained on, a few words each."""
     words = []
+    shown = [*trained, *(conditions.poorest() for conditions in trained)]
     for name, value in asdict(conditions_of(scan)).items():
         factor, unit = LIMITS[name]
-        known = [getattr(conditions, name) for conditions in trained]
-        least = min(conditions.least_photons for conditions in trained) if name == "photons" else min(known)
-        if not least / factor <= value <= max(known) * factor:
+        known = [getattr(conditions, name) for conditions in shown]
+        if not min(known) / factor <= value <= max(known) * factor:
             span = f"{min(known):.3g}" if min(known) == max(known) else f"{min(known):.3g} to {max(known):.3g}"
             words.append(f"{value:.3g} {unit} (trained with {span})")
     return words
