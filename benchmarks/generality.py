@@ -141,7 +141,7 @@ def seeds(folder: Path) -> list[str]:
     figures = []
     for seed in range(SEEDS):
         generator, _ = trained([Kind().scan(0).scan], folder / f"seed_{seed}", seed=seed)
-        figures.append(mean_figures(lambda made, g=generator: picture(g, made.scan), Kind()))  # type: ignore[misc]
+        figures.append(mean_figures(lambda made, g=generator: picture(g, made.scan), Kind(), MANY_UNSEEN))  # type: ignore[misc]
         print(seed, cells(figures[-1]), flush=True)
     best = np.max(figures, axis=0)
     return [
