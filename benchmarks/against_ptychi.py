@@ -109,7 +109,7 @@ def by_refinement(scan: Scan, blank: Reconstruction, passes: int) -> tuple[float
         refine_positions=False,
         probe_modes=len(scan.probe),
         free=free,
-        start_may_stay=False,
+        other=None,
         seed=0,
         show=False,
     )

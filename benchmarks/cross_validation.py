@@ -31,7 +31,7 @@ def r_free(scan: Scan, fold: int, modes: int) -> float:
         refine_positions=False,
         probe_modes=modes,
         free=np.arange(fold, len(scan), FOLDS),
-        start_may_stay=False,
+        other=None,
         seed=0,
         show=False,
     )

@@ -37,7 +37,7 @@ def until_good(generator: Generator, seed: int) -> Iterator[list[object]]:
     for name, start, before_s in (("network", seen, network_s), ("empty", replace(seen, object=np.ones_like(seen.object)), 0.0)):
         for passes in range(1, MOST_PASSES + 1):
             started = time.process_time()
-            result, _ = polish(start, made.scan, passes=str(passes), free=free, start_may_stay=False, seed=0, **options)  # type: ignore[arg-type]
+            result, _ = polish(start, made.scan, passes=str(passes), free=free, other=None, seed=0, **options)  # type: ignore[arg-type]
             seconds = time.process_time() - started
             figures = judge(result, made)
             if all(figure >= good for figure, good in zip(figures, GOOD, strict=True)):

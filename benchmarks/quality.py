@@ -142,7 +142,7 @@ def empty_refined(scan: Scan, blank: Reconstruction) -> Reconstruction:
         "refine_probe": False,
         "refine_positions": False,
         "probe_modes": None,
-        "start_may_stay": True,
+        "other": None,
         "seed": 0,
         "show": False,
     }

@@ -21,6 +21,7 @@ LIMITS = {  # name: factor by which a scan may lie beyond what was trained on, a
     "pattern_rows": (1.0, "rows of a pattern"),
     "pattern_columns": (1.0, "columns of a pattern"),
 }
+FAR_APART = 0.4  # of the beam
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,14 @@ def trained_under(about: dict[str, Any]) -> list[Conditions]:
     ]
 
 
-def overlaps_less(trained: Sequence[Conditions], scan: Scan) -> bool:
-    """Whether the positions of a scan lie so much farther apart that a network leaves slow phases behind.
+def far_apart(trained: Sequence[Conditions], scan: Scan) -> bool:
+    """Whether the positions of a scan lie so far apart that a refinement does not undo the slow phases that a network leaves.
 
-    A refinement does not undo them where patterns hardly overlap.
+    A network leaves more of them where it was trained on positions that lie much closer.
     """
-    return conditions_of(scan).step_px > LIMITS["step_px"][0] * max(conditions.step_px for conditions in trained)
+    conditions = conditions_of(scan)
+    usual = max(known.step_px for known in trained)
+    return conditions.step_px > min(FAR_APART * conditions.beam_px, LIMITS["step_px"][0] * usual)
 
 
 def beyond(trained: Sequence[Conditions], scan: Scan) -> list[str]:

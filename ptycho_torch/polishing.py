@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 OUTCOMES = {
     "refined": "",
     "mean": "; the mean with the network's picture predicts them as well, and is less noisy",
-    "start": "; it predicts them no better, so the network's picture stays",
+    "other": "; it predicts them no better than the network's picture, which stays",
 }
 
 
@@ -30,21 +30,21 @@ def polish(
     refine_positions: bool,
     probe_modes: int | None,
     free: np.ndarray,
-    start_may_stay: bool,
+    other: Reconstruction | None,
     seed: int,
     show: bool,
 ) -> tuple[Reconstruction, dict[str, Any]]:
     """The reconstruction refined, and what is to be said about it.
 
     Args:
-        start: Made without the patterns of ``free``, on a canvas that holds all patches.
+        start: On a canvas that holds all patches.
         scan: All patterns.
         passes: A number, or "auto".
         refine_probe: Refine the probe as well.
         refine_positions: Refine the positions as well.
         probe_modes: Modes of the refined probe; by default those of the scan, or more if needed.
         free: Indices of the scan points that judge.
-        start_may_stay: Whether the answer may be the start, or the mean with it.
+        other: Made without the patterns of ``free``, on the same canvas; the answer may be this, or the mean with it.
         seed: Of the order of the patterns.
         show: Whether to draw a progress bar.
 
@@ -78,7 +78,7 @@ def polish(
             update_probe=refine_probe,
             update_positions=refine_positions,
             free_index=torch.from_numpy(free),
-            start_may_stay=start_may_stay,
+            other=None if other is None else torch.from_numpy(other.object),
             seed=seed,
             progress=tell,
         )

@@ -16,7 +16,7 @@ from ptycho_torch.accelerator import choose_device, give_memory_back
 from ptycho_torch.assessment import assess_halves, plain
 from ptycho_torch.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.command import log_to
-from ptycho_torch.conditions import Conditions, beyond, overlaps_less, trained_under
+from ptycho_torch.conditions import Conditions, beyond, far_apart, trained_under
 from ptycho_torch.config import InferenceConfig, to_yaml
 from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.generators import Generator
@@ -132,8 +132,8 @@ def make_picture(
 ) -> tuple[Reconstruction, dict[str, Any]]:
     """The network's picture, refined if that is asked for and predicts patterns better that neither has seen.
 
-    The picture of a network that was not trained on such scans is where the refinement starts, and
-    no part of its answer; where patterns overlap less, it is not even that.
+    The refinement starts from the network's picture, or from an empty object where positions lie far
+    apart. The picture of a network that was not trained on such scans is no part of the answer.
 
     Args:
         generator: On the device where it is to run.
@@ -165,9 +165,8 @@ def make_picture(
     if config.refine == "0":
         return network(nothing), {}
     free = draw_free(len(scan), FREE_SHARE, config.seed).numpy()
-    start = network(free)
-    if overlaps_less(trained, scan):
-        start = replace(start, object=np.ones_like(start.object))
+    seen = network(free)
+    start = replace(seen, object=np.ones_like(seen.object)) if far_apart(trained, scan) else seen
     result, history = processes.by_first(
         lambda: polish(
             start,
@@ -177,12 +176,12 @@ def make_picture(
             refine_positions=config.refine_positions,
             probe_modes=config.probe_modes,
             free=free,
-            start_may_stay=not beyond(trained, scan),
+            other=None if beyond(trained, scan) else seen,
             seed=config.seed,
             show=show,
         )
     )
-    return (network(nothing) if history["outcome"] == "start" else result), {"refinement": history}
+    return (network(nothing) if history["outcome"] == "other" else result), {"refinement": history}
 
 
 def reconstruct_half(

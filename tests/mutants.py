@@ -193,11 +193,19 @@ MUTANTS = [
         REFINEMENT,
     ),
     Mutant(
-        "the slow phases of the start in the mean",
+        "the slow phases of the other picture in the mean",
         "refinement/descent.py",
-        "(state.obj + factor * start.obj) / 2",
-        "(state.obj / factor + start.obj) / 2",
+        "(state.obj + factor * rival.obj) / 2",
+        "(state.obj / factor + rival.obj) / 2",
         REFINEMENT,
+    ),
+    Mutant("a mean that is worse by far", "refinement/descent.py", "FAR = 1.1", "FAR = 1e9", REFINEMENT),
+    Mutant(
+        "positions far apart in the beam not noticed",
+        "conditions.py",
+        "min(FAR_APART * conditions.beam_px, LIMITS",
+        "(LIMITS",
+        "tests/test_conditions.py -k far_apart",
     ),
     Mutant(
         "mask not shifted as the patterns", "refinement/patterns.py", "else torch.fft.ifftshift(mask)", "else mask", REFINEMENT

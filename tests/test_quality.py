@@ -48,12 +48,12 @@ def agreements(generator, made):
         "refine_probe": False,
         "refine_positions": False,
         "probe_modes": None,
-        "start_may_stay": True,
+        "other": start,
         "seed": 0,
         "show": False,
     }
     refined, said = polish(start, scan, passes="auto", free=free, **settings)
-    refined = alone if said["outcome"] == "start" else refined
+    refined = alone if said["outcome"] == "other" else refined
     return [compare(replace(one, positions_px=scan.positions_px), made.truth) for one in (alone, refined)]
 
 

@@ -77,8 +77,8 @@ def test_a_right_picture_is_not_refined_longer(bright, dim):
 def test_the_truth_is_not_made_worse_on_patterns_that_it_has_not_seen(dim):
     free = draw_free(196, 0.1, 0)
     start = torch.from_numpy(dim.truth.object)
-    result = run(dim, start=start, free_index=free)
-    assert result.outcome == "start"
+    result = run(dim, start=start, other=start, free_index=free)
+    assert result.outcome == "other"
     assert torch.equal(result.obj, start)
 
 
@@ -94,14 +94,21 @@ def test_two_noisy_pictures_are_averaged(dim):
         * difference.abs().square().mean().sqrt()
     )
     slow = torch.polar(torch.ones(truth.shape), 1 + 0.6 * torch.sin(torch.arange(truth.shape[0])[:, None] / 12))
-    both = run(dim, start=(truth + noise) * slow, free_index=free)
+    both = run(dim, other=(truth + noise) * slow, free_index=free)
     assert both.outcome == "mean"
-    assert run(dim, start=(truth + noise) * slow, free_index=free, start_may_stay=False).outcome == "refined"
     assert agreement(dim, both).frc50 > agreement(dim, alone).frc50
 
 
-def test_an_empty_start_is_not_averaged_with(dim):
-    result = run(dim, free_index=draw_free(196, 0.1, 0))
+def test_a_picture_that_one_unseen_pattern_speaks_against_is_not_averaged_with(bright):
+    """Of five, it alone makes no difference of two standard errors."""
+    wrong = torch.from_numpy(bright.truth.object).clone()
+    wrong[:24, :24] *= 0.8  # where the first pattern was taken
+    result = run(bright, other=wrong, free_index=torch.tensor([0, 80, 100, 120, 190]))
+    assert result.outcome == "refined"
+
+
+def test_an_empty_object_is_not_averaged_with(dim):
+    result = run(dim, other=empty(dim), free_index=draw_free(196, 0.1, 0))
     assert result.outcome == "refined"
 
 
@@ -278,7 +285,7 @@ def test_polish_says_what_it_did(dim):
         "refine_probe": False,
         "refine_positions": False,
         "probe_modes": None,
-        "start_may_stay": True,
+        "other": start,
         "seed": 0,
         "show": False,
     }

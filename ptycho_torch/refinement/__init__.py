@@ -25,7 +25,7 @@ class RefinementResult:
         free_index: Scan points that were kept out to judge, int64.
         history: One entry an epoch; the entry before the first epoch describes the start.
         positions_kept: Whether refined positions predicted the unseen patterns better.
-        outcome: What ``obj`` is: "refined", the "mean" of that and the start, or the "start".
+        outcome: What ``obj`` is: "refined", the "other" picture, or the "mean" of both.
         r_free: Of that, before the unseen patterns were fitted too.
     """
 
@@ -55,7 +55,7 @@ def refine(
     smoothness: float = 120.0,
     free_fraction: float = 0.04,
     free_index: Tensor | None = None,
-    start_may_stay: bool = True,
+    other: Tensor | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> RefinementResult:
@@ -74,11 +74,10 @@ def refine(
     itself where there is light; chi2 is the misfit of the unseen patterns in units of counting noise.
 
     With ``epochs="auto"`` the state that predicts the unseen patterns best is kept, and whenever
-    that stops improving the step falls, unless their R is that of a right picture. A start that
-    has seen all patterns, as a network's picture has, predicts them too well to be compared with;
-    name those that it has not seen by ``free_index``. Then the answer is the mean of what was
-    refined and the start, whose noise is in part independent, unless it predicts the unseen patterns
-    surely worse than one of the two: by two standard errors of the difference.
+    that stops improving the step falls, unless their R is that of a right picture. With another
+    picture of the object, as a network makes one, the answer is the mean of that and what was
+    refined, whose noise is in part independent, unless it predicts the unseen patterns surely worse
+    than one of the two, by two standard errors of the difference, or by a tenth.
     At the end the unseen patterns are fitted too, in two passes with small steps.
 
     Args:
@@ -96,9 +95,9 @@ def refine(
         smoothness: Strength of the prior, photons per object pixel; less where a scan of little
             light would be smoothed too much, see `descent.SMOOTHED_LIGHT`. 0 switches it off.
         free_fraction: Share of the patterns to keep out, within (0, 0.5].
-        free_index: Scan points to keep out instead, of which ``obj`` knows nothing, int64.
-        start_may_stay: With ``free_index``, whether the answer may be the start, or the mean with it; not
-            where its errors may be more than noise, since the unseen patterns are few and notice little.
+        free_index: Scan points to keep out instead, int64.
+        other: Another picture, on the canvas of ``obj``, that knows nothing of the patterns of ``free_index``.
+            Not one whose errors may be more than noise, since the unseen patterns are few and notice little.
         seed: Chooses the patterns to keep out and the order of the others. Equal seeds give equal bits.
         progress: Called with the epoch's number from 0 and its entry.
 
@@ -107,8 +106,8 @@ def refine(
         the object takes the scale.
 
     Raises:
-        ValueError: If a shape disagrees, a patch reaches beyond the object, or more modes are
-            asked for than may be made.
+        ValueError: If a shape disagrees, a patch reaches beyond the object, more modes are asked
+            for than may be made, or it is not known which patterns the other picture has not seen.
 
     References:
         .. [1] A. Maiden, D. Johnson and P. Li, "Further improvements to the ptychographical
@@ -121,28 +120,29 @@ def refine(
     """
     modes = probe.shape[0] if probe_modes is None else probe_modes
     check(counts, positions_px, probe, obj, mask, modes, update_probe, free_fraction)
+    if other is not None and (free_index is None or other.shape != obj.shape):
+        raise ValueError("the other picture must be on the canvas of obj, and free_index must name the patterns it has not seen")
     origin = torch.as_tensor(origin_yx, dtype=torch.float64)
     patterns = prepare(counts, positions_px.double() - origin, mask, obj.shape)
     free = draw_free(len(counts), free_fraction, seed) if free_index is None else free_index
     everything = torch.arange(len(counts))
     work = everything[~torch.isin(everything, free)]
     run = Descent(patterns, work, free, positions_px.double() - origin, update_probe, smoothness, seed, progress)
-    start = State(obj.to(torch.complex64), add_modes(probe.to(torch.complex64), modes))
-    state = start.copy()
+    state = State(obj.to(torch.complex64), add_modes(probe.to(torch.complex64), modes)).copy()
+    rival = None if other is None else State(other.to(torch.complex64), state.probe.clone())
 
     run.descend(state, epochs, max_epochs)
     centres = run.centres
     if update_positions:
         run.refine_positions(state, (int(obj.shape[0]), int(obj.shape[1])))
     best = min((entry for entry in run.history if entry.kept), key=lambda entry: entry.free_score)
-    compared = free_index is not None and start_may_stay
-    outcome, r_free = run.choose(state, start) if compared else ("refined", best.r_free)
-    if outcome == "start":
-        state = start
+    outcome, r_free = run.choose(state, rival) if rival else ("refined", best.r_free)
+    if rival and outcome == "other":
+        state = rival
     else:
         run.include_free(state)
-    if outcome == "mean":
-        state.obj = run.mean_with(state, start)
+    if rival and outcome == "mean":
+        state.obj = run.mean_with(state, rival)
     if update_probe:
         keep_photons(state, probe)
     return RefinementResult(

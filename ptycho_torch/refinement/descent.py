@@ -27,9 +27,10 @@ SMOOTHED_LIGHT = 0.7  # upper bound of the prior, in photons on a pixel; 121 pos
 BEARABLE_RISE = 0.02  # of the free score over its best, before the best state is taken up again
 WORTH = 1e-3  # relative gain of the free score for which another pass with the same step pays
 SURELY = 2.0  # standard errors
+FAR = 1.1  # times the score of the better one; a few unseen patterns are never sure of it
 SMALLEST_FREE_SET = 4
 
-Outcome = Literal["refined", "mean", "start"]
+Outcome = Literal["refined", "mean", "other"]
 
 
 @dataclass(frozen=True)
@@ -128,26 +129,27 @@ class Descent:
         self.patterns, self.centres = best_patterns, best_centres
 
     @torch.no_grad()
-    def choose(self, state: State, start: State) -> tuple[Outcome, float]:
+    def choose(self, state: State, rival: State) -> tuple[Outcome, float]:
         """What to answer, by the unseen patterns, and its R-free; the mean, which is less noisy, unless it is surely worse."""
         candidates: dict[Outcome, State] = {
             "refined": state,
-            "start": start,
-            "mean": State(self.mean_with(state, start), state.probe),
+            "other": rival,
+            "mean": State(self.mean_with(state, rival), state.probe),
         }
         scores = {name: self._scores(one) for name, one in candidates.items()}
-        best: Outcome = "refined" if scores["refined"].mean() < scores["start"].mean() else "start"
+        best: Outcome = "refined" if scores["refined"].mean() < scores["other"].mean() else "other"
         excess = scores["mean"] - scores[best]
-        chosen: Outcome = "mean" if excess.mean() <= SURELY * excess.std() / math.sqrt(len(excess)) else best
+        close = bool(scores["mean"].mean() <= FAR * scores[best].mean())
+        chosen: Outcome = "mean" if close and excess.mean() <= SURELY * excess.std() / math.sqrt(len(excess)) else best
         return chosen, predict(self.patterns, candidates[chosen].obj, candidates[chosen].probe, self.free).r
 
-    def mean_with(self, state: State, start: State) -> Tensor:
+    def mean_with(self, state: State, rival: State) -> Tensor:
         """Mean of two objects, the second with the slow phases and the scale of the first, (Y, X)."""
         light = illumination_of(self.patterns, state.probe, self.work, state.obj)
         widths = [float(variance.sqrt()) for variance in squared_widths(state.probe)]
-        common = smoothed(light * start.obj.conj() * state.obj, widths)
-        factor = common / smoothed(light * squared_modulus(start.obj), widths).clamp_min(torch.finfo(light.dtype).tiny)
-        return torch.where(light > 0, (state.obj + factor * start.obj) / 2, state.obj)
+        common = smoothed(light * rival.obj.conj() * state.obj, widths)
+        factor = common / smoothed(light * squared_modulus(rival.obj), widths).clamp_min(torch.finfo(light.dtype).tiny)
+        return torch.where(light > 0, (state.obj + factor * rival.obj) / 2, state.obj)
 
     @torch.no_grad()
     def include_free(self, state: State) -> None:
