@@ -271,6 +271,7 @@ def test_bad_pixels_are_not_fitted(dim):
         ({"free_fraction": 0.9}, "free_fraction"),
         ({"start": torch.ones(10, 10, dtype=torch.complex64)}, "pad the object"),
         ({"mask": torch.ones(3, 3, dtype=torch.bool)}, "mask is"),
+        ({"other": torch.ones(10, 10, dtype=torch.complex64)}, "free_index must name"),
     ],
 )
 def test_what_cannot_be_refined_is_said(dim, change, sentence):
