@@ -46,8 +46,8 @@ logger = logging.getLogger(__name__)
 TRACKERS = {"tensorboard": "tensorboard", "mlflow": "'ptycho_torch[mlflow]'"}  # what to install for each
 EPOCHS = 40  # after which more of them improve an unseen object little
 LEAST_STEPS = 320  # the same, for each scan, where it has few groups
-LEAST_STEPS_IN_THE_DARK = 160  # more, and a network knows such a scan by heart
-DARK = 100  # photons on a pixel of the object; scans of 13 and 44 of them learn best by 160 steps, of 440 and 4400 by 320
+LEAST_STEPS_AT_LOW_FLUENCE = 160  # more, and a network knows such a scan by heart
+LOW_FLUENCE = 100  # photons on a pixel of the object; scans of 13 and 44 learn best by 160 steps, of 440 and 4400 by 320
 GRADIENT_NORM = 1.0  # larger gradients are shortened; a rare group must not undo what was learned
 
 
@@ -220,8 +220,8 @@ def enough_epochs(scans: list[Scan], *, steps: int) -> int:
 def least_steps(scan: Scan) -> int:
     """Steps that a scan is worth, however few its groups are."""
     conditions = conditions_of(scan)
-    light = conditions.photons / max(conditions.step_px, 1) ** 2
-    return LEAST_STEPS if light > DARK else LEAST_STEPS_IN_THE_DARK
+    fluence = conditions.photons / max(conditions.step_px, 1) ** 2
+    return LEAST_STEPS if fluence > LOW_FLUENCE else LEAST_STEPS_AT_LOW_FLUENCE
 
 
 def build_trainer(config: TrainingConfig, epochs: int, run: RunDir, history: "History", *, validated: bool) -> Trainer:

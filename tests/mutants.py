@@ -199,7 +199,14 @@ MUTANTS = [
         "(state.obj / factor + rival.obj) / 2",
         REFINEMENT,
     ),
-    Mutant("a mean that is worse by far", "refinement/descent.py", "FAR = 1.1", "FAR = 1e9", REFINEMENT),
+    Mutant(
+        "a picture beyond the training has its part",
+        "reconstruction.py",
+        "other=None if beyond(trained, scan) else seen",
+        "other=seen",
+        "tests/test_conditions.py -k whose_part",
+    ),
+    Mutant("a mean that is worse by far", "refinement/descent.py", "WORSE_BY_FAR = 1.1", "WORSE_BY_FAR = 1e9", REFINEMENT),
     Mutant(
         "positions far apart in the beam not noticed",
         "conditions.py",

@@ -83,20 +83,26 @@ def test_positions_far_apart_are_told_from_others(scan):
     assert far_apart([conditions_of(far)], far)
 
 
-@pytest.mark.parametrize(("step_px", "from_empty"), [(4.0, False), (9.0, True)])
-def test_where_positions_lie_far_apart_the_refinement_starts_from_an_empty_object(step_px, from_empty, tmp_path):
-    write_scan(tmp_path / "scan.npz", scan_with(step_px))
+@pytest.mark.parametrize(
+    ("learned_px", "step_px", "from_empty", "has_part"),
+    [(4.0, 4.0, False, True), (9.0, 9.0, True, True), (4.0, 9.0, True, False)],
+)
+def test_where_a_refinement_starts_and_whose_part_the_answer_has(learned_px, step_px, from_empty, has_part, tmp_path):
+    """After one pass, the network's picture predicts better: it is the answer or in it, unless it is beyond the training."""
+    for name, distance in (("learned", learned_px), ("seen", step_px)):
+        write_scan(tmp_path / f"{name}.npz", scan_with(distance))
     common = {"accelerator": "cpu", "quiet": True}
-    run = train(TrainingConfig(train_data_file=[tmp_path / "scan.npz"], output_dir=tmp_path / "run", max_epochs=1, **common))
+    run = train(TrainingConfig(train_data_file=[tmp_path / "learned.npz"], output_dir=tmp_path / "run", max_epochs=1, **common))
     image = reconstruct(
-        InferenceConfig(model_path=run.path, test_data=tmp_path / "scan.npz", output_dir=tmp_path / "image", refine="1", **common)
+        InferenceConfig(model_path=run.path, test_data=tmp_path / "seen.npz", output_dir=tmp_path / "image", refine="1", **common)
     )
     said = json.loads(image.metrics.read_text())["refinement"]
-    scan = read_scan(tmp_path / "scan.npz")
+    scan = read_scan(tmp_path / "seen.npz")
     kept_out = scan.subset(np.flatnonzero(np.isin(scan.scan_index, said["free_scan_index"])))
     r_free_of_empty = empty_r_factor(scan.probe, kept_out)
-    within = 0.002  # the refinement interpolates shifted probes; the network's picture is a fifth better or more
+    within = 0.002  # the refinement interpolates shifted probes
     assert (said["r_free_start"] == pytest.approx(r_free_of_empty, rel=within)) == from_empty
+    assert (said["outcome"] != "refined") == has_part
 
 
 def test_damaged_conditions_are_noticed():

@@ -271,12 +271,17 @@ def test_bad_pixels_are_not_fitted(dim):
         ({"free_fraction": 0.9}, "free_fraction"),
         ({"start": torch.ones(10, 10, dtype=torch.complex64)}, "pad the object"),
         ({"mask": torch.ones(3, 3, dtype=torch.bool)}, "mask is"),
-        ({"other": torch.ones(10, 10, dtype=torch.complex64)}, "free_index must name"),
+        ({"other": torch.ones(10, 10, dtype=torch.complex64), "free_index": torch.arange(4)}, "must be on one canvas"),
     ],
 )
 def test_what_cannot_be_refined_is_said(dim, change, sentence):
     with pytest.raises(ValueError, match=sentence):
         run(dim, **change)
+
+
+def test_another_picture_needs_patterns_that_it_has_not_seen(dim):
+    with pytest.raises(ValueError, match="free_index must name"):
+        run(dim, other=empty(dim))
 
 
 def test_polish_says_what_it_did(dim):

@@ -120,8 +120,10 @@ def refine(
     """
     modes = probe.shape[0] if probe_modes is None else probe_modes
     check(counts, positions_px, probe, obj, mask, modes, update_probe, free_fraction)
-    if other is not None and (free_index is None or other.shape != obj.shape):
-        raise ValueError("the other picture must be on the canvas of obj, and free_index must name the patterns it has not seen")
+    if other is not None and other.shape != obj.shape:
+        raise ValueError(f"other is {tuple(other.shape)} but obj is {tuple(obj.shape)}; both must be on one canvas")
+    if other is not None and free_index is None:
+        raise ValueError("free_index must name the patterns that the other picture has not seen")
     origin = torch.as_tensor(origin_yx, dtype=torch.float64)
     patterns = prepare(counts, positions_px.double() - origin, mask, obj.shape)
     free = draw_free(len(counts), free_fraction, seed) if free_index is None else free_index

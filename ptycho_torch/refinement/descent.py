@@ -27,7 +27,7 @@ SMOOTHED_LIGHT = 0.7  # upper bound of the prior, in photons on a pixel; 121 pos
 BEARABLE_RISE = 0.02  # of the free score over its best, before the best state is taken up again
 WORTH = 1e-3  # relative gain of the free score for which another pass with the same step pays
 SURELY = 2.0  # standard errors
-FAR = 1.1  # times the score of the better one; a few unseen patterns are never sure of it
+WORSE_BY_FAR = 1.1  # times the score of the better one; a few unseen patterns are never sure of it
 SMALLEST_FREE_SET = 4
 
 Outcome = Literal["refined", "mean", "other"]
@@ -139,7 +139,7 @@ class Descent:
         scores = {name: self._scores(one) for name, one in candidates.items()}
         best: Outcome = "refined" if scores["refined"].mean() < scores["other"].mean() else "other"
         excess = scores["mean"] - scores[best]
-        close = bool(scores["mean"].mean() <= FAR * scores[best].mean())
+        close = bool(scores["mean"].mean() <= WORSE_BY_FAR * scores[best].mean())
         chosen: Outcome = "mean" if close and excess.mean() <= SURELY * excess.std() / math.sqrt(len(excess)) else best
         return chosen, predict(self.patterns, candidates[chosen].obj, candidates[chosen].probe, self.free).r
 
