@@ -40,6 +40,7 @@ FLAT = 0.005  # relative variation of the object; weakly scattering cells still 
 FREE_SHARE = 0.04  # of the patterns, kept out of the refinement to judge it by
 PROBE_IN_DOUBT = 3.0  # times the R-factor of counting noise; a network with the right probe stays below
 SMALL_R = 0.02  # a misfit that no wrong probe would leave
+AT_ONCE = 64  # patterns whose light is added; all of them together would be as large as the data
 HALO = 1.5  # patterns seen with a region, as a multiple of those in it; they complete the view at its border
 
 
@@ -273,10 +274,12 @@ def canvases(generator: Generator, scan: Scan, regions: list[Neighbourhood]) -> 
     group = Group(*(part.to(device) for part in join_groups([make_group(scan, region.members) for region in regions])))
     canvas_shape = group.canvas_shape()
     images = generator(group, canvas_shape)
-    geometry = locate(group.corners_px, group.probe, canvas_shape)
-    intensity = incoherent_sum(geometry.probe)
+    light = torch.zeros_like(images.real)
     own = torch.tensor([[i < region.core for i in range(len(region.members))] for region in regions], device=device)
-    light = place_patches(intensity * own[..., None, None], geometry.indices, geometry.canvas_shape)
+    for some in torch.arange(own.shape[1], device=device).split(AT_ONCE):
+        geometry = locate(group.corners_px[:, some], group.probe, canvas_shape)
+        intensity = incoherent_sum(geometry.probe) * own[:, some, None, None]
+        light += place_patches(intensity, geometry.indices, canvas_shape)
     return list(zip(images.cpu(), light.cpu(), group.origin_px.cpu().numpy(), strict=True))
 
 

@@ -61,8 +61,8 @@ MUTANTS = [
     Mutant(
         "imaginary parts subtracted from an intensity",
         "physics/incoherent.py",
-        "return torch.addcmul(a_real * b_real, a_imaginary, b_imaginary)",
-        "return torch.addcmul(a_real * b_real, a_imaginary, b_imaginary, value=-1)",
+        "return along + across",
+        "return along - across",
         PHYSICS,
     ),
     Mutant("conj missing", "physics/gradient.py", "(probe.conj() * far_field_adjoint", "(probe * far_field_adjoint", PHYSICS),

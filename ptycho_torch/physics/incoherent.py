@@ -8,8 +8,8 @@ from torch import Tensor
 
 def real_product(one: Tensor, other: Tensor) -> Tensor:
     """``Re(conj(a) b)`` of each element, real, of the shape of both."""
-    (a_real, a_imaginary), (b_real, b_imaginary) = (torch.view_as_real(part).unbind(dim=-1) for part in (one, other))
-    return torch.addcmul(a_real * b_real, a_imaginary, b_imaginary)
+    along, across = (torch.view_as_real(one) * torch.view_as_real(other)).unbind(dim=-1)
+    return along + across
 
 
 def squared_modulus(waves: Tensor) -> Tensor:

@@ -77,4 +77,4 @@ def place_patches(patches: Tensor, indices: Tensor, canvas_shape: tuple[int, int
     """
     shape = (indices.shape[0], *canvas_shape)
     total = patches.new_zeros(math.prod(shape))
-    return total.scatter_add(0, indices.reshape(-1), patches.reshape(-1)).reshape(shape)
+    return total.scatter_add_(0, indices.reshape(-1), patches.reshape(-1)).reshape(shape)

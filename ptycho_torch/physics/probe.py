@@ -24,8 +24,8 @@ def shift_probe(probe: Tensor, shift_px: Tensor) -> Tensor:
     x = torch.fft.fftfreq(width, device=probe.device, dtype=shift_px.dtype)
     ramp_y = torch.exp(-2j * torch.pi * shift_px[..., 0, None] * y)  # (..., H)
     ramp_x = torch.exp(-2j * torch.pi * shift_px[..., 1, None] * x)  # (..., W)
-    ramp = ramp_y[..., None, :, None] * ramp_x[..., None, None, :]  # (..., 1, H, W)
-    return torch.fft.ifft2(torch.fft.fft2(probe) * ramp.to(probe.dtype))
+    waves = torch.fft.fft2(probe) * ramp_y[..., None, :, None].to(probe.dtype)
+    return torch.fft.ifft2(waves * ramp_x[..., None, None, :].to(probe.dtype))
 
 
 def photons_per_exposure(probe: Tensor) -> Tensor:
