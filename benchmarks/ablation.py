@@ -21,7 +21,6 @@ from ptycho_torch.run_dir import write_text
 from ptycho_torch.scan import Group
 
 KEPT_BACK = 0.15
-EPOCHS = 40  # where a scan has many groups: two thirds of the default, since there are many variants
 
 
 def all_seen(group: Group, _share: float, _generator: torch.Generator) -> tuple[Group, Group]:
@@ -94,8 +93,6 @@ def row(name: str, case: str, folder: Path) -> str:
     """A line of the table."""
     change, options = VARIANTS[name]
     settings = CASES[case]
-    if settings.every == 1:
-        options = {"max_epochs": EPOCHS} | options
     with change():
         learned = scan_of(0, settings.photons, settings.every).scan
         generator, cpu_s = trained([learned], folder, **options)

@@ -7,7 +7,7 @@ Studies on simulated scans whose objects are known:
   networks trained on one of them, each with the defaults and a few seeds, judged on scans of neither;
   all have few positions, far apart. `four-large-scans` is the same with many.
 - `large-scan`: a network trained on 1024 positions, used on 16,384.
-- `seeds`: ten trainings that differ in the seed alone.
+- `seeds`: ten trainings that differ in the seed alone; the networks alone, and refined.
 - `epochs`: the last epoch against that of the least training loss.
 """
 
@@ -148,21 +148,21 @@ def large_scan(folder: Path) -> list[str]:
 
 
 def seeds(folder: Path) -> list[str]:
-    """The same training with ten seeds."""
-    figures = []
+    """The same training with ten seeds: the networks alone, and refined."""
+    alone, after = [], []
     for seed in range(SEEDS):
         generator, _ = trained([Kind().scan(0).scan], folder / f"seed_{seed}", seed=seed)
-        figures.append(mean_figures(lambda made, g=generator: picture(g, made.scan), Kind(), MANY_UNSEEN))  # type: ignore[misc]
-        print(seed, cells(figures[-1]), flush=True)
-    best = np.max(figures, axis=0)
-    return [
-        "| of ten seeds | amplitude SSIM, phase SSIM, FRC50 |",
-        "| --- | --- |",
-        f"| mean | {cells(np.mean(figures, axis=0))} |",
-        f"| worst of each | {cells(np.min(figures, axis=0))} |",
-        f"| worst, of the median | {cells(np.min(figures, axis=0) / np.median(figures, axis=0))} |",
-        f"| best of each | {cells(best)} |",
-    ]
+        alone.append(mean_figures(lambda made, g=generator: picture(g, made.scan), Kind(), MANY_UNSEEN))  # type: ignore[misc]
+        after.append(mean_figures(lambda made, g=generator: network_refined(g, made.scan), Kind(), MANY_UNSEEN))  # type: ignore[misc]
+        print(seed, cells(alone[-1]), cells(after[-1]), flush=True)
+    rows = {
+        "mean": lambda figures: np.mean(figures, axis=0),
+        "worst of each": lambda figures: np.min(figures, axis=0),
+        "worst, of the median": lambda figures: np.min(figures, axis=0) / np.median(figures, axis=0),
+        "best of each": lambda figures: np.max(figures, axis=0),
+    }
+    lines = ["| of ten seeds | network | network, refined |", "| --- | --- | --- |"]
+    return lines + [f"| {name} | {cells(of(alone))} | {cells(of(after))} |" for name, of in rows.items()]
 
 
 def epochs(folder: Path) -> list[str]:

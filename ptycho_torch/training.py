@@ -44,7 +44,7 @@ from ptycho_torch.selection import members_of_a_group, open_scan
 logger = logging.getLogger(__name__)
 
 TRACKERS = {"tensorboard": "tensorboard", "mlflow": "'ptycho_torch[mlflow]'"}  # what to install for each
-EPOCHS = 60  # after which more of them improve an unseen object little
+EPOCHS = 40  # after which more of them improve an unseen object little
 LEAST_STEPS = 320  # the same, for each scan, where it has few groups
 LEAST_STEPS_AT_LOW_FLUENCE = 160  # more, and a network knows such a scan by heart
 LOW_FLUENCE = 100  # photons on a pixel of the object; scans of 13 and 44 learn best by 160 steps, of 440 and 4400 by 320

@@ -237,6 +237,7 @@ MUTANTS = [
         "[i <= region.core for",
         STITCHING,
     ),
+    Mutant("the light of the last patterns only", "reconstruction.py", "light += place", "light = place", STITCHING),
     Mutant(
         "pickle allowed",
         "readers/npz.py",

@@ -315,7 +315,7 @@ def test_weights_that_do_not_fit_are_refused(trained, tmp_path):
 
 @pytest.mark.parametrize(
     ("photons", "steps", "scans", "epochs"),
-    [(1e4, 16, 1, 60), (1e4, 1, 1, 320), (1e4, 4, 4, 320), (1e4, 64, 4, 60), (1e3, 1, 1, 160)],
+    [(1e4, 16, 1, 40), (1e4, 1, 1, 320), (1e4, 4, 4, 320), (1e4, 64, 4, 40), (1e3, 1, 1, 160)],
 )
 def test_few_groups_are_seen_more_often_unless_they_have_little_light(photons, steps, scans, epochs):
     """At 5 px between positions 1000 photons are 40 on a pixel, by which a network soon learns a scan by heart."""
