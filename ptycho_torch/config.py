@@ -102,7 +102,7 @@ class TrainingConfig(ReadingOptions):
         default=False,
     )
     max_epochs: int | None = option(
-        "passes over the scans; default: 40, or more where a scan has few groups", default=None, least=1
+        "passes over the scans; default: 40, more where a scan has few groups and fewer where it has many", default=None, least=1
     )
     max_time: str | None = option("stop after this time, DD:HH:MM:SS", default=None)
     batch_size: int = option("groups in a training step", default=1, least=1)

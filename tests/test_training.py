@@ -315,9 +315,17 @@ def test_weights_that_do_not_fit_are_refused(trained, tmp_path):
 
 @pytest.mark.parametrize(
     ("photons", "steps", "scans", "epochs"),
-    [(1e4, 16, 1, 40), (1e4, 1, 1, 320), (1e4, 4, 4, 320), (1e4, 64, 4, 40), (1e3, 1, 1, 160)],
+    [
+        (1e4, 16, 1, 40),
+        (1e4, 1, 1, 320),
+        (1e4, 4, 4, 320),
+        (1e4, 64, 4, 40),
+        (1e3, 1, 1, 160),
+        (1e4, 256, 1, 16),
+        (1e4, 9000, 1, 1),
+    ],
 )
-def test_few_groups_are_seen_more_often_unless_they_have_little_light(photons, steps, scans, epochs):
+def test_few_groups_are_seen_more_often_unless_they_have_little_light_and_many_less_often(photons, steps, scans, epochs):
     """At 5 px between positions 1000 photons are 40 on a pixel, by which a network soon learns a scan by heart."""
     scan = simulate_scan(photons=photons, n_side=4).scan
     assert enough_epochs([scan] * scans, steps=steps) == epochs
