@@ -7,6 +7,7 @@ Studies on simulated scans whose objects are known:
   networks trained on one of them, each with the defaults and a few seeds, judged on scans of neither;
   all have few positions, far apart. `four-large-scans` is the same with many.
 - `large-scan`: a network trained on 1024 positions, used on 16,384.
+- `large-training`: networks trained on 16,384 positions for a few epochs.
 - `seeds`: ten trainings that differ in the seed alone; the networks alone, and refined.
 - `epochs`: the last epoch against that of the least training loss.
 """
@@ -35,6 +36,7 @@ MORE_UNSEEN = (*UNSEEN, 104, 105, 106)  # where shares are compared; a FRC50 jum
 MANY_UNSEEN = tuple(range(101, 113))  # where the network alone is judged, which takes little time
 EVERY_EPOCH = 1000  # checkpoints
 LARGE_SIDE = 128  # positions along each side of a large scan
+LARGE_EPOCHS = (3, 8, 16)  # of 256 steps
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,18 @@ def large_scan(folder: Path) -> list[str]:
     return lines
 
 
+def large_training(folder: Path) -> list[str]:
+    """Networks trained on an object of sixteen times the area, by epochs, alone on unseen objects of the usual size."""
+    scan = simulated(seed=0, photons=Kind().photons, n_side=LARGE_SIDE).scan
+    lines = ["| epochs | network: amplitude, phase, FRC50 | training CPU s |", "| --- | --- | --- |"]
+    for number in LARGE_EPOCHS:
+        generator, cpu_s = trained([scan], folder / f"epochs_{number}", max_epochs=number)
+        figures = mean_figures(lambda made, g=generator: picture(g, made.scan), Kind(), MANY_UNSEEN)  # type: ignore[misc]
+        lines.append(f"| {number} | {cells(figures)} | {cpu_s:.0f} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
 def seeds(folder: Path) -> list[str]:
     """The same training with ten seeds: the networks alone, and refined."""
     alone, after = [], []
@@ -190,6 +204,7 @@ STUDIES: dict[str, Callable[[Path], list[str]]] = {
     "four-scans": four_scans,
     "four-large-scans": partial(four_scans, step_px=STEP_PX),
     "large-scan": large_scan,
+    "large-training": large_training,
     "seeds": seeds,
     "epochs": epochs,
 }
