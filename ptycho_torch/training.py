@@ -47,8 +47,8 @@ TRACKERS = {"tensorboard": "tensorboard", "mlflow": "'ptycho_torch[mlflow]'"}  #
 EPOCHS = 40  # after which more of them improve an unseen object little
 LEAST_STEPS = 320  # the same, for each scan, where it has few groups
 LEAST_STEPS_AT_LOW_FLUENCE = 160  # more, and a network knows such a scan by heart
-MOST_STEPS = 4000  # the same, where it has many; ten minutes on a laptop
 LOW_FLUENCE = 100  # photons on a pixel of the object; scans of 13 and 44 learn best by 160 steps, of 440 and 4400 by 320
+MOST_STEPS = 4000  # for each scan, where it has many groups; ten to twenty minutes on a laptop
 GRADIENT_NORM = 1.0  # larger gradients are shortened; a rare group must not undo what was learned
 
 
