@@ -22,7 +22,7 @@ from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.generators import Generator
 from ptycho_torch.grouping import Neighbourhood, divide, join_groups, make_group
 from ptycho_torch.metrics import Residuals, empty_r_factor, noise_r_factor, pattern_residuals
-from ptycho_torch.physics import incoherent_sum, locate, place_patches
+from ptycho_torch.physics import coverage
 from ptycho_torch.plots import save_amplitude, save_phase, save_residuals
 from ptycho_torch.polishing import polish
 from ptycho_torch.refinement import draw_free
@@ -40,7 +40,6 @@ FLAT = 0.005  # relative variation of the object; weakly scattering cells still 
 FREE_SHARE = 0.04  # of the patterns, kept out of the refinement to judge it by
 PROBE_IN_DOUBT = 3.0  # times the R-factor of counting noise; a network with the right probe stays below
 SMALL_R = 0.02  # a misfit that no wrong probe would leave
-AT_ONCE = 64  # patterns whose light is added; all of them together would be as large as the data
 HALO = 1.5  # patterns seen with a region, as a multiple of those in it; they complete the view at its border
 
 
@@ -274,13 +273,9 @@ def canvases(generator: Generator, scan: Scan, regions: list[Neighbourhood]) -> 
     group = Group(*(part.to(device) for part in join_groups([make_group(scan, region.members) for region in regions])))
     canvas_shape = group.canvas_shape()
     images = generator(group, canvas_shape)
-    light = torch.zeros_like(images.real)
-    own = torch.tensor([[i < region.core for i in range(len(region.members))] for region in regions], device=device)
-    for some in torch.arange(own.shape[1], device=device).split(AT_ONCE):
-        geometry = locate(group.corners_px[:, some], group.probe, canvas_shape)
-        intensity = incoherent_sum(geometry.probe) * own[:, some, None, None]
-        light += place_patches(intensity, geometry.indices, canvas_shape)
-    return list(zip(images.cpu(), light.cpu(), group.origin_px.cpu().numpy(), strict=True))
+    own = zip(regions, group.corners_px.split(1), group.probe.split(1), strict=True)
+    light = [coverage(corners[:, : region.core], probe, canvas_shape)[0].cpu() for region, corners, probe in own]
+    return list(zip(images.cpu(), light, group.origin_px.cpu().numpy(), strict=True))
 
 
 def variation(result: Reconstruction) -> float:

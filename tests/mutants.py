@@ -233,11 +233,11 @@ MUTANTS = [
     Mutant(
         "light of neighbours counted as a region's own",
         "reconstruction.py",
-        "[i < region.core for",
-        "[i <= region.core for",
+        "corners[:, : region.core]",
+        "corners",
         STITCHING,
     ),
-    Mutant("the light of the last patterns only", "reconstruction.py", "light += place", "light = place", STITCHING),
+    Mutant("the light of the last pattern only", "physics/patches.py", ".add_(patch)", ".copy_(patch)", STITCHING),
     Mutant(
         "pickle allowed",
         "readers/npz.py",

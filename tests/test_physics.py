@@ -8,6 +8,7 @@ import torch
 from ptycho_torch.physics import (
     amplitude_loss,
     backproject_residual,
+    coverage,
     diffraction_intensity,
     extract_patches,
     far_field,
@@ -167,6 +168,14 @@ def test_illumination_holds_every_photon_of_every_pattern():
     probe = random_complex(1, 2, 8, 8)
     geometry = locate(torch.tensor([[[0.0, 0.0], [3.0, 2.0], [4.0, 4.0]]], dtype=torch.float64), probe, (12, 12))
     assert illumination(geometry).sum() == pytest.approx(3 * photons_per_exposure(probe).item(), rel=CLOSE)
+
+
+def test_coverage_is_the_illumination_where_positions_are_whole_pixels():
+    """With two canvases, modes, and patches up to the borders."""
+    probe, corners = random_complex(2, 2, 8, 8), torch.tensor([[[0.0, 0.0], [3.0, 2.0]], [[4.0, 4.0], [1.0, 0.0]]])
+    expected = illumination(locate(corners.double(), probe, (12, 12)))
+    assert torch.allclose(coverage(corners, probe, (12, 12)), expected, rtol=CLOSE)
+    assert torch.equal(coverage(corners + 0.4, probe, (12, 12)), coverage(corners, probe, (12, 12)))
 
 
 @pytest.mark.parametrize("loss", [poisson_loss, amplitude_loss])

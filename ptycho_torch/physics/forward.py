@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.physics.incoherent import incoherent_sum
-from ptycho_torch.physics.patches import extract_patches, patch_indices, place_patches, split_corners
+from ptycho_torch.physics.patches import add_patch, extract_patches, patch_indices, place_patches, split_corners
 from ptycho_torch.physics.probe import shift_probe
 from ptycho_torch.physics.propagate import far_field
 
@@ -108,3 +108,22 @@ def illumination(geometry: Geometry) -> Tensor:
         Real, (B, Y, X), in photons.
     """
     return place_patches(incoherent_sum(geometry.probe), geometry.indices, geometry.canvas_shape)
+
+
+def coverage(corners_px: Tensor, probe: Tensor, canvas_shape: tuple[int, int]) -> Tensor:
+    """As `illumination`, with each pattern at its nearest whole pixel, which needs no shifted probes.
+
+    Args:
+        corners_px: Minimum corners ``(y, x)`` of the patches on their canvas, (B, C, 2).
+        probe: Illumination modes, complex, (B, M, H, W), in sqrt(photons).
+        canvas_shape: ``(Y, X)`` of one canvas, which must hold all patches.
+
+    Returns:
+        Real, (B, Y, X), in photons.
+    """
+    power = incoherent_sum(probe)
+    light = power.new_zeros(len(power), *canvas_shape)
+    for canvas, patch, corners in zip(light, power, corners_px.round().long().tolist(), strict=True):
+        for corner in corners:
+            add_patch(canvas, patch, corner)
+    return light

@@ -78,3 +78,15 @@ def place_patches(patches: Tensor, indices: Tensor, canvas_shape: tuple[int, int
     shape = (indices.shape[0], *canvas_shape)
     total = patches.new_zeros(math.prod(shape))
     return total.scatter_add_(0, indices.reshape(-1), patches.reshape(-1)).reshape(shape)
+
+
+def add_patch(canvas: Tensor, patch: Tensor, corner: tuple[int, int]) -> None:
+    """Add one patch to a contiguous canvas in place.
+
+    Args:
+        canvas: (Y, X).
+        patch: (H, W).
+        corner: Whole-pixel minimum corner ``(y, x)``; the patch must lie within the canvas.
+    """
+    rows = canvas.stride(0)
+    canvas.as_strided(patch.shape, (rows, 1), canvas.storage_offset() + corner[0] * rows + corner[1]).add_(patch)

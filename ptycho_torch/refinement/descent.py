@@ -14,7 +14,7 @@ from ptycho_torch.physics.slow_phase import squared_widths
 from ptycho_torch.refinement.modes import orthogonal_mixing
 from ptycho_torch.refinement.patterns import Patterns, Prediction, placed_at, predict
 from ptycho_torch.refinement.positions import inside, shifts_towards, without_affine
-from ptycho_torch.refinement.steps import State, illumination_of, light_on, sparse_batches, step_on_batch
+from ptycho_torch.refinement.steps import State, light_on, sparse_batches, step_on_batch
 
 FIRST_STEP = 0.6
 STEP_FALL = 0.63  # factor of the step when the unseen patterns stop improving
@@ -145,7 +145,7 @@ class Descent:
 
     def mean_with(self, state: State, rival: State) -> Tensor:
         """Mean of two objects, the second with the slow phases and the scale of the first, (Y, X)."""
-        light = illumination_of(self.patterns, state.probe, self.work, state.obj)
+        light = light_on(self.patterns, state.probe, self.work, state.obj).photons
         widths = [float(variance.sqrt()) for variance in squared_widths(state.probe)]
         common = smoothed(light * rival.obj.conj() * state.obj, widths)
         factor = common / smoothed(light * squared_modulus(rival.obj), widths).clamp_min(torch.finfo(light.dtype).tiny)

@@ -118,12 +118,6 @@ def cut(obj: Tensor, corners: Tensor, shape: tuple[int, int]) -> Tensor:
     return windows[corners[:, 0], corners[:, 1]]
 
 
-def add_at(canvas: Tensor, patch: Tensor, corner: tuple[int, int]) -> None:
-    """Add one patch to a contiguous canvas in place."""
-    rows = canvas.stride(0)
-    canvas.as_strided(patch.shape, (rows, 1), corner[0] * rows + corner[1]).add_(patch)
-
-
 @dataclass(frozen=True)
 class Prediction:
     """How well patterns are predicted."""

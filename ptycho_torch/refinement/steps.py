@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.grouping import compact_regions
+from ptycho_torch.physics.forward import coverage
 from ptycho_torch.physics.incoherent import incoherent_sum, squared_modulus
+from ptycho_torch.physics.patches import add_patch
 from ptycho_torch.physics.probe import photons_per_exposure
 from ptycho_torch.physics.propagate import far_field, far_field_adjoint
 from ptycho_torch.physics.slow_phase import slow_phase_gain, with_slow_phase
 from ptycho_torch.refinement.modes import mode_boost
-from ptycho_torch.refinement.patterns import COUNT_FLOOR, Patterns, add_at, cut, probes_at, shift_basis
+from ptycho_torch.refinement.patterns import COUNT_FLOOR, Patterns, cut, probes_at, shift_basis
 
 MOMENTUM = 0.9
 OBJECT_DAMPING = 0.1  # share of the brightest illumination added to the preconditioner
@@ -67,21 +69,13 @@ class Light:
 
 def light_on(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor) -> Light:
     """The light of the patterns of ``work``."""
-    photons = illumination_of(patterns, probe, work, obj)
+    shape = (obj.shape[0], obj.shape[1])
+    photons = coverage(patterns.corners[work][None], probe[None], shape)[0]
     lit = (photons > LIT * photons.max()).to(photons.dtype)
     power = incoherent_sum(probe)
     beam_px = power.sum().square() / power.square().sum()  # the area that it would have if it were even
     beams = float((lit.sum() / beam_px).nan_to_num())  # a state that is lost has none, and is judged later
-    return Light(photons, lit, slow_phase_gain(probe, (obj.shape[0], obj.shape[1])), beams)
-
-
-def illumination_of(patterns: Patterns, probe: Tensor, work: Tensor, obj: Tensor) -> Tensor:
-    """Photons that fell on each object pixel in the whole scan, (Y, X)."""
-    power = incoherent_sum(probe)
-    total = torch.zeros_like(obj, dtype=power.dtype)
-    for corner in patterns.corners[work].tolist():
-        add_at(total, power, corner)
-    return total
+    return Light(photons, lit, slow_phase_gain(probe, shape), beams)
 
 
 def sparse_batches(patterns: Patterns, work: Tensor, beams: float, generator: torch.Generator) -> Iterator[Tensor]:
@@ -119,8 +113,8 @@ def step_on_batch(
     ahead = torch.add(state.obj, state.obj_velocity, alpha=MOMENTUM)
     probe = torch.add(state.probe, state.probe_velocity, alpha=MOMENTUM) if update_probe else state.probe
     basis = shift_basis(patterns, probe)
-    power = incoherent_sum(state.probe)
-    gradient, here = torch.zeros_like(ahead), torch.zeros_like(light.photons)
+    gradient = torch.zeros_like(ahead)
+    here = coverage(patterns.corners[index][None], state.probe[None], (ahead.shape[0], ahead.shape[1]))[0]
     probe_gradient = ProbeGradient(patterns, probe)
     for some in index.split(max(1, WAVE_BUDGET // (len(probe) * math.prod(patterns.shape)))):
         patches = cut(ahead, patterns.corners[some], patterns.shape)
@@ -130,8 +124,7 @@ def step_on_batch(
         back = probes.conj_physical_().mul_(residual)
         one_each = back[:, 0] if len(probe) == 1 else back.sum(1)
         for corner, patch in zip(patterns.corners[some].tolist(), one_each, strict=True):
-            add_at(gradient, patch, corner)
-            add_at(here, power, corner)
+            add_patch(gradient, patch, corner)
         if update_probe:
             probe_gradient.add(some, patches, residual)
 
