@@ -61,16 +61,23 @@ def single(config) -> RunDir:
 
 @pytest.fixture(scope="module")
 def pair(config, tmp_path_factory) -> Path:
-    """The same training by two processes of torchrun, and their notes.
-
-    Once more, with a warning, if torch did not connect them: no line of the project has part in that.
-    """
+    """The same training by two processes of torchrun, and their notes."""
     folder, said = by_torchrun(config, tmp_path_factory.mktemp("two"))
-    if said.returncode != 0 and all(part in said.stderr for part in NOT_CONNECTED):
-        warnings.warn(f"the two processes did not find each other:\n{said.stderr}", stacklevel=1)
+    if said.returncode != 0 and not_connected(said.stderr):
         folder, said = by_torchrun(config, tmp_path_factory.mktemp("two"))
     assert said.returncode == 0, said.stderr
     return folder
+
+
+def not_connected(said: str) -> bool:
+    """Whether torch did not connect two processes; with a warning, since they then may start once more.
+
+    No line of the project has part in that.
+    """
+    if not all(part in said for part in NOT_CONNECTED):
+        return False
+    warnings.warn(f"the two processes did not find each other:\n{said}", stacklevel=2)
+    return True
 
 
 def by_torchrun(config: TrainingConfig, folder: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
@@ -215,8 +222,7 @@ def test_a_process_that_ends_ends_the_others_with_a_sentence(victim, number, end
         accelerator="cpu", quiet=True,
     )  # fmt: skip
     run, said = under_way(config, tmp_path)
-    if run.poll() is not None and all(part in said.read_text() for part in NOT_CONNECTED):
-        warnings.warn(f"the two processes did not find each other:\n{said.read_text()}", stacklevel=1)
+    if run.poll() is not None and not_connected(said.read_text()):
         config = replace(config, output_dir=tmp_path / "again")
         run, said = under_way(config, tmp_path)
     pids = [run.pid]
