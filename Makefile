@@ -6,7 +6,7 @@ THREADS := OMP_WAIT_POLICY=PASSIVE
 
 BROWSER := chromium
 
-.PHONY: test bench mutants evidence demo lint browser clean
+.PHONY: test bench mutants evidence demo lint docs browser clean
 
 test: $(VENV)/installed lint browser
 	$(THREADS) $(BIN)/python -m pytest --numprocesses 2
@@ -22,6 +22,11 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The parts of the documents that are made from the code.
+docs: $(VENV)/installed
+	$(BIN)/python docs/command_line.py
+	$(BIN)/python docs/tables.py
 
 # The tests that look at pages need a browser; where it cannot be installed they are skipped, with that reason.
 browser:

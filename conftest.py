@@ -1,20 +1,26 @@
-"""What all tests share: a small simulated scan on disk, and the measured one where it is present."""
+"""What all tests share: a small simulated scan on disk, and the measured one where it is
+present.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["ptycho_torch.testing.plugin"]  # the entry point bears the same name, so an installed package loads it once
+# The entry point has the same name, so that an installed package loads the plugin once.
+pytest_plugins = ["ptycho_torch.testing.plugin"]
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other are slower than one; children inherit it
+# Two compute threads on a busy machine are slower than one; children inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MEASURED_SCAN = Path(__file__).parent.parent / "shared" / "data" / "siemens_star.npz"
 
 
 @pytest.fixture(scope="session")
 def measured_scan_file() -> Path:
-    """A measured scan, which is not part of the project; `PTYCHO_TORCH_SCAN` names another place."""
+    """A measured scan, which is not part of the project; `PTYCHO_TORCH_SCAN` names another
+    place.
+    """
     path = Path(os.environ.get("PTYCHO_TORCH_SCAN", MEASURED_SCAN))
     if not path.is_file():
         pytest.skip(f"the measured scan is not at {path}; set PTYCHO_TORCH_SCAN to its path")
@@ -24,7 +30,7 @@ def measured_scan_file() -> Path:
 @pytest.fixture(scope="session")
 def simulation():
     """64 patterns of 32x32 at 1e6 photons, and their truth."""
-    from ptycho_torch.simulate import simulate_scan
+    from ptycho_torch.data.simulation import simulate_scan
 
     return simulate_scan(photons=1e6, n_side=8, step_px=3.0, pattern_size=32, seed=1)
 
@@ -32,7 +38,7 @@ def simulation():
 @pytest.fixture(scope="session")
 def scan_file(tmp_path_factory, simulation) -> Path:
     """The simulated scan as a file that Ptychodus might have written."""
-    from ptycho_torch.writers import write_scan
+    from ptycho_torch.io.writers import write_scan
 
     path = tmp_path_factory.mktemp("scan") / "scan.npz"
     write_scan(path, simulation.scan)

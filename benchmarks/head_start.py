@@ -1,8 +1,8 @@
-"""What a network's picture saves the refinement at high dose: `python benchmarks/head_start.py --output_dir DIR`.
+"""Epochs that the network saves the refinement: `python benchmarks/head_start.py --output_dir DIR`.
 
-A network is trained on one scan of 1e9 photons a pattern. Scans of objects that it has not seen are
-refined from its picture and from an empty object, with more and more passes, until the picture is
-good; the time from its start includes that of the network.
+A network is trained on one scan of 1e9 photons a pattern. Scans of objects that it was not trained
+on are refined from its reconstruction and from an empty object, with more and more epochs, until
+the reconstruction is good. The results are in `benchmarks/head_start.md`.
 """
 
 import argparse
@@ -12,52 +12,62 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from quality import CASES, UNSEEN, judge, picture, scan_of, trained
+from quality import CASES, UNSEEN, agreement_with_truth, network_alone, scan_of, trained
 from tabulate import tabulate
 
 from ptycho_torch.generators import Generator
-from ptycho_torch.polishing import polish
-from ptycho_torch.reconstruction import FREE_SHARE
-from ptycho_torch.refinement import draw_free
-from ptycho_torch.run_dir import write_text
+from ptycho_torch.inference.workflow import HELD_OUT_FRACTION
+from ptycho_torch.io.files import write_text
+from ptycho_torch.refinement import RefineOptions, draw_held_out, refine_reconstruction
 
 CASE = CASES["1e9"]
 GOOD = (0.995, 0.99, 1.0)  # amplitude SSIM, phase SSIM, FRC50
-MOST_PASSES = 40
+MAX_EPOCHS = 40
 
 
 def until_good(generator: Generator, seed: int) -> Iterator[list[object]]:
-    """Rows of the table for one object: from the network's picture, and from nothing."""
+    """Rows of the table for one object: from the network's object, and from an empty one."""
     made = scan_of(seed, CASE.photons, CASE.every)
-    free = draw_free(len(made.scan), FREE_SHARE, 0).numpy()
+    held_out = draw_held_out(len(made.scan), HELD_OUT_FRACTION, 0).numpy()
     started = time.process_time()
-    seen = picture(generator, made.scan, without=free)
+    first = network_alone(generator, made.scan, held_out)
     network_s = time.process_time() - started
-    options = {"refine_probe": False, "refine_positions": False, "probe_modes": None, "show": False}
-    for name, start, before_s in (("network", seen, network_s), ("empty", replace(seen, object=np.ones_like(seen.object)), 0.0)):
-        for passes in range(MOST_PASSES + 1):
+    empty = replace(first, object=np.ones_like(first.object))
+    for name, start, before_s in (("network", first, network_s), ("empty", empty, 0.0)):
+        for epochs in range(MAX_EPOCHS + 1):
             started = time.process_time()
             result = start
-            if passes:
-                result, _ = polish(start, made.scan, passes=str(passes), free=free, other=None, seed=0, **options)  # type: ignore[arg-type]
+            if epochs:
+                result, _ = refine_reconstruction(
+                    made.scan,
+                    start,
+                    RefineOptions(epochs=epochs),
+                    held_out=held_out,
+                    network_object=None,
+                    show=False,
+                )
             seconds = time.process_time() - started
-            figures = judge(result, made)
+            figures = agreement_with_truth(result, made)
             if all(figure >= good for figure, good in zip(figures, GOOD, strict=True)):
                 break
-        yield [seed, name, passes, before_s, seconds, before_s + seconds, *figures]
+        yield [seed, name, epochs, before_s, seconds, before_s + seconds, *figures]
 
 
 def main() -> None:
     """Train, refine, and print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder for the run and head_start.md")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="folder for the run and head_start.md"
+    )
     arguments = parser.parse_args()
     generator, _ = trained([scan_of(0, CASE.photons, CASE.every).scan], arguments.output_dir)
     rows = [row for seed in UNSEEN for row in until_good(generator, seed)]
     heads = [
         "object",
         "start",
-        "passes",
+        "epochs",
         "network [CPU s]",
         "refinement [CPU s]",
         "both",
@@ -65,7 +75,8 @@ def main() -> None:
         "phase SSIM",
         "FRC50",
     ]
-    text = tabulate(rows, headers=heads, tablefmt="github", floatfmt=(None, None, None, ".1f", ".1f", ".1f", ".3f", ".3f", ".3f"))
+    formats = (None, None, None, ".1f", ".1f", ".1f", ".3f", ".3f", ".3f")
+    text = tabulate(rows, headers=heads, tablefmt="github", floatfmt=formats)
     print(text)
     write_text(arguments.output_dir / "head_start.md", text + "\n")
 

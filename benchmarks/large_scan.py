@@ -1,8 +1,9 @@
-"""A scan that is larger than what it may take of memory: `python benchmarks/large_scan.py --output_dir DIR`.
+"""A scan larger than memory: `python benchmarks/large_scan.py --output_dir DIR`.
 
 Writes 200,704 patterns of 64 x 64 as a pair of Ptychodus files, trains and reconstructs with the
-commands, in processes whose peak memory it prints, and compares the speed of training steps and of
-inference with that of the same patterns in memory.
+commands, prints the peak memory of their processes, and compares the speed of training steps and of
+inference with the speed for the same patterns in memory. The results are in
+`benchmarks/large_scan.md`.
 """
 
 import argparse
@@ -16,52 +17,67 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from quality import picture
+from quality import network_alone
 from tabulate import tabulate
 
-from ptycho_torch.checkpoint import find_checkpoint, load_generator
-from ptycho_torch.data import GroupDataset, GroupSampler
+from ptycho_torch.data.grouping import join_groups
+from ptycho_torch.data.lazy_patterns import LazyPatterns
+from ptycho_torch.data.probe import annular_probe
+from ptycho_torch.data.scan import Scan
+from ptycho_torch.data.simulation import (
+    INSTRUMENT,
+    MARGIN_PX,
+    expected_counts,
+    random_object,
+    raster_positions,
+)
 from ptycho_torch.generators import Generator
-from ptycho_torch.grouping import join_groups, nearest_to_middle
-from ptycho_torch.module import PtychoModule
-from ptycho_torch.patterns import PatternView
-from ptycho_torch.readers import read_scan
-from ptycho_torch.run_dir import write_text
-from ptycho_torch.scan import Scan
-from ptycho_torch.simulate import INSTRUMENT, MARGIN_PX, annular_probe, expected_counts, random_object, raster_positions
+from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
+from ptycho_torch.io.files import write_text
+from ptycho_torch.io.readers import read_scan
+from ptycho_torch.io.writers import write_scan
 from ptycho_torch.testing.process import CommandResult, run_command
-from ptycho_torch.writers import write_scan
+from ptycho_torch.train.datamodule import GroupDataset, GroupSampler
+from ptycho_torch.train.module import PtychoModule
 
 N_SIDE = 448
 STEP_PX = 5.0
 PATTERN_SIZE = 64
 PHOTONS = 1e5
-TILE_PX = 512  # the object repeats itself; a random one of this size would take hours to draw
+PERIOD_PX = 512  # of the object, which repeats itself; a larger random one takes hours to draw
 GROUP = 64
-STEPS = 30  # of training, in each turn
+STEPS = 30  # training steps in each turn
 TURNS = 5
-PART = 8192  # patterns of which inference is timed
+PART = 8192  # patterns in the timing of inference
 LIMIT_S = 3600.0
 
 
-class SimulatedPatterns(PatternView):
-    """Patterns that are simulated when they are read; one index gives the same counts only in the same stretch."""
+class SimulatedPatterns(LazyPatterns):
+    """Patterns that are simulated when they are read.
 
-    def __init__(self, truth: NDArray[np.complex64], probe: NDArray[np.complex64], positions_px: NDArray[np.float64]) -> None:
+    The noise depends on the first index of a read, so only equal reads give equal counts.
+    """
+
+    def __init__(
+        self,
+        truth: NDArray[np.complex64],
+        probe: NDArray[np.complex64],
+        positions_px: NDArray[np.float64],
+    ) -> None:
         self.truth, self.probe, self.positions_px = truth, probe, positions_px
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """See `PatternView`."""
+        """See `LazyPatterns`."""
         return len(self.positions_px), *self.probe.shape[-2:]
 
     @property
     def dtype(self) -> np.dtype:
-        """See `PatternView`."""
+        """See `LazyPatterns`."""
         return np.dtype(np.uint16)
 
     def read(self, indices: NDArray[np.int64]) -> NDArray:
-        """See `PatternView`."""
+        """See `LazyPatterns`."""
         intensity, _ = expected_counts(self.truth, self.probe, self.positions_px[indices])
         return np.random.default_rng(indices[:1]).poisson(intensity).astype(self.dtype)
 
@@ -71,8 +87,8 @@ def large_scan(n_side: int) -> Scan:
     rng = np.random.default_rng(0)
     positions = raster_positions(n_side, STEP_PX, rng) + PATTERN_SIZE / 2 + MARGIN_PX
     size = int(np.ceil(positions.max() + PATTERN_SIZE / 2)) + MARGIN_PX
-    tile = random_object(TILE_PX, rng)
-    repeats = -(-size // TILE_PX)
+    tile = random_object(PERIOD_PX, rng)
+    repeats = -(-size // PERIOD_PX)
     probe = annular_probe(PATTERN_SIZE) * np.float32(np.sqrt(PHOTONS))
     return Scan(
         counts=SimulatedPatterns(np.tile(tile, (repeats, repeats))[:size, :size], probe, positions),
@@ -87,59 +103,73 @@ def large_scan(n_side: int) -> Scan:
 
 
 def steps(module: PtychoModule, scan: Scan) -> Iterator[None]:
-    """Training steps without end: a group is read, seen and judged, and the gradient taken."""
+    """Training steps without end: read a group, compute the loss, back-propagate."""
     dataset = GroupDataset([scan])
-    sampler = GroupSampler([scan], GROUP, complete_to=GROUP, seed=0, anew=False)
+    sampler = GroupSampler([scan], GROUP, pad_to=GROUP, seed=0, shuffle=False)
     for index in chain.from_iterable(repeat(sampler)):
         group = join_groups([dataset[index]])
-        module.mismatch(group, group).sum().backward()  # type: ignore[no-untyped-call]
+        module.group_loss(group, group).sum().backward()  # type: ignore[no-untyped-call]
         yield
 
 
-def several(turns: Iterator[None]) -> None:
-    """Take some steps."""
+def run_steps(step: Iterator[None]) -> None:
+    """Run the training steps of a turn."""
     for _ in range(STEPS):
-        next(turns)
+        next(step)
 
 
-def share_of_speed(one: Callable[[], object], other: Callable[[], object]) -> float:
-    """Speed of one in that of the other, taken in turns: the median over them."""
-    return statistics.median(seconds(other) / seconds(one) for _ in range(TURNS))
+def relative_speed(one: Callable[[], object], other: Callable[[], object]) -> float:
+    """Speed of one work relative to another: the median over turns."""
+    return statistics.median(duration_s(other) / duration_s(one) for _ in range(TURNS))
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long some work takes."""
+def duration_s(work: Callable[[], object]) -> float:
+    """Duration of some work, in seconds."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def training_speed(stored: Scan, loaded: Scan) -> float:
-    """Speed of training from the file, in that of training from memory."""
+    """Speed of training from the file, relative to training from memory."""
     module = PtychoModule(
-        generator="unrolled", settings={}, loss="poisson", learning_rate=1e-3, scheduler="constant", seed=0, about={}
+        generator="unrolled",
+        settings={},
+        loss="poisson",
+        learning_rate=1e-3,
+        scheduler="constant",
+        seed=0,
+        about={},
     )
     from_file, from_memory = steps(module, stored), steps(module, loaded)
-    return share_of_speed(lambda: several(from_file), lambda: several(from_memory))
+    return relative_speed(lambda: run_steps(from_file), lambda: run_steps(from_memory))
 
 
 def inference_speed(generator: Generator, stored: Scan, loaded: Scan) -> float:
-    """Speed of inference from the file, in that of inference from memory, on a part of the scan."""
-    part = nearest_to_middle(stored.positions_px, min(PART, len(stored)))
-    from_file, from_memory = stored.subset(part), loaded.subset(part)
-    return share_of_speed(lambda: picture(generator, from_file), lambda: picture(generator, from_memory))
+    """Speed of inference on a part of the scan, from the file relative to from memory."""
+    from_file, from_memory = stored.central_subset(PART), loaded.central_subset(PART)
+    return relative_speed(
+        lambda: network_alone(generator, from_file), lambda: network_alone(generator, from_memory)
+    )
 
 
-def row(name: str, result: CommandResult, patterns: int, share: float) -> list[object]:
+def row(name: str, result: CommandResult, patterns: int, speed: float) -> list[object]:
     """A line of the table."""
     rate = patterns / result.wall_s
-    return [name, f"{result.peak_memory_bytes / 1e9:.2f}", f"{rate:.0f}", f"{share:.2f}"]
+    return [name, f"{result.peak_memory_bytes / 1e9:.2f}", f"{rate:.0f}", f"{speed:.2f}"]
 
 
 def main() -> None:
     """Write the scan, run both commands, compare the speeds, and print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder for the scan, the runs and large_scan.md")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        required=True,
+        help="folder for the scan, the runs and large_scan.md",
+    )
     parser.add_argument("--n_side", type=int, default=N_SIDE, help="positions along each side")
     arguments = parser.parse_args()
     folder: Path = arguments.output_dir
@@ -147,21 +177,25 @@ def main() -> None:
     write_scan(scan, large_scan(arguments.n_side), format_name="ptychodus")
     common = ["--accelerator", "cpu", "--overwrite", "--quiet"]
     command = [sys.executable, "-m"]
-    epoch = ["--max_epochs", "1"]
-    trained = run_command(
-        [*command, "ptycho_torch.train", "--train_data_file", scan, "--output_dir", run, *epoch, *common], timeout_s=LIMIT_S
-    )
-    made = run_command(
-        [*command, "ptycho_torch.inference", "--model_path", run, "--test_data", scan, "--output_dir", image, *common],
-        timeout_s=LIMIT_S,
-    )
+    train = ["ptycho_torch.train", "--train_data_file", scan, "--output_dir", run]
+    train += ["--max_epochs", "1"]
+    infer = ["ptycho_torch.inference", "--model_path", run, "--test_data", scan]
+    infer += ["--output_dir", image]
+    trained = run_command([*command, *train, *common], timeout_s=LIMIT_S)
+    made = run_command([*command, *infer, *common], timeout_s=LIMIT_S)
     stored = read_scan(scan)
     loaded = replace(stored, counts=np.asarray(stored.counts[:]))
+    generator, _ = load_generator(find_checkpoint(run))
     rows = [
         row("training, an epoch", trained, len(stored), training_speed(stored, loaded)),
-        row("inference", made, len(stored), inference_speed(load_generator(find_checkpoint(run))[0], stored, loaded)),
+        row("inference", made, len(stored), inference_speed(generator, stored, loaded)),
     ]
-    heads = [f"{len(stored)} patterns", "peak memory [GB]", "patterns / s, all told", "speed, of that from memory"]
+    heads = [
+        f"{len(stored)} patterns",
+        "peak memory [GB]",
+        "patterns / s of the command",
+        "speed relative to patterns in memory",
+    ]
     text = tabulate(rows, headers=heads, tablefmt="github", disable_numparse=True)
     print(text)
     write_text(folder / "large_scan.md", text + "\n")

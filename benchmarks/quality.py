@@ -1,9 +1,10 @@
-"""Quality and time on simulated scans whose objects are known: `python benchmarks/quality.py --output_dir DIR`.
+"""Quality and time on simulated scans: `python benchmarks/quality.py --output_dir DIR`.
 
-For each case a network is trained on one scan, with the defaults, and judged on objects that it has
-not seen: alone, refined, against the same refinement from an empty object, and against an annealed
-rPIE with the known probe, an iteration that shares no code with the package's own. Beside each run
-lie pictures of the truth and of what each way made.
+For each case a network is trained on one scan, with the defaults. Four methods then reconstruct
+scans of objects that the network was not trained on: the network alone, the network with
+refinement, the same refinement from an empty object, and an annealed rPIE with the true probe, an
+iteration that shares no code with the package. The folder of each case holds pictures of the truth
+and of the reconstructions. The results are in `benchmarks/quality.md`.
 """
 
 import argparse
@@ -17,41 +18,43 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ptycho_torch.checkpoint import find_checkpoint, load_generator
-from ptycho_torch.conditions import Conditions, conditions_of
 from ptycho_torch.config import InferenceConfig, TrainingConfig
+from ptycho_torch.data.conditions import Conditions, conditions_of
+from ptycho_torch.data.probe import annular_probe
+from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.data.simulation import Simulation, simulate_scan
+from ptycho_torch.distributed.communicator import SingleProcess
+from ptycho_torch.evaluation.metrics.agreement import compare, overlay
+from ptycho_torch.evaluation.plots import save_figure
 from ptycho_torch.generators import Generator
-from ptycho_torch.metrics import compare, overlay
-from ptycho_torch.physics import shift_probe, split_corners
-from ptycho_torch.plots import save_figure
-from ptycho_torch.polishing import polish
-from ptycho_torch.reconstruction import FREE_SHARE, make_picture, reconstruct_scan, tile_sizes
-from ptycho_torch.refinement import draw_free
-from ptycho_torch.run_dir import write_text
-from ptycho_torch.scan import Reconstruction, Scan
-from ptycho_torch.sharing import OneProcess
-from ptycho_torch.simulate import Simulation, annular_probe, simulate_scan
+from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
+from ptycho_torch.inference.tiling import reconstruct_scan, tile_sizes
+from ptycho_torch.inference.workflow import HELD_OUT_FRACTION, reconstruct_and_refine
+from ptycho_torch.io.files import write_text
+from ptycho_torch.io.writers import write_scan
+from ptycho_torch.physics.patches import split_corners
+from ptycho_torch.physics.probe_shift import shift_probe
+from ptycho_torch.refinement import RefineOptions, draw_held_out, refine_reconstruction
 from ptycho_torch.train import train
-from ptycho_torch.writers import write_scan
 
-UNSEEN = (101, 102, 103)  # seeds of the objects to judge by
+UNSEEN = (101, 102, 103)  # seeds of the objects on which methods are compared
 N_SIDE = 32
 STEP_PX = 5.0
 PATTERN_SIZE = 64
-BEAM = 0.5  # of the window
-DARKEST = 0.22  # amplitude
+BEAM = 0.5  # diameter of the beam, as a share of the window
+DARKEST = 0.22  # smallest amplitude of an object
 RPIE_EPOCHS = 25
 
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of scan, and the settings of rPIE that do best on it.
+    """A kind of scan, and the settings of rPIE that are best for it.
 
     Attributes:
-        photons: Per exposure.
-        every: Rows and columns of the scan that are used.
-        rpie_steps: At the start and at the end.
-        rpie_regularisation: Share of the brightest light in the preconditioner.
+        photons: Photons per exposure.
+        every: 3 uses every third row and column of the scan.
+        rpie_steps: Step sizes at the start and at the end.
+        rpie_regularisation: Share of the brightest illumination in the preconditioner.
     """
 
     photons: float
@@ -69,13 +72,13 @@ CASES = {
 
 @dataclass(frozen=True)
 class Row:
-    """How well one way did on one object.
+    """Quality and time of one method on one object.
 
     Attributes:
-        amplitude: SSIM.
-        phase: SSIM.
-        frc50: Of Nyquist.
-        cpu_s: For the whole scan.
+        amplitude: SSIM of the amplitude.
+        phase: SSIM of the phase.
+        frc50: Resolution, as a fraction of Nyquist.
+        cpu_s: CPU seconds for the whole scan.
     """
 
     amplitude: float
@@ -84,14 +87,18 @@ class Row:
     cpu_s: float
 
 
-def simulated(*, seed: int, photons: float, n_side: int, step_px: float = STEP_PX, beam: float = BEAM) -> Simulation:
+def simulated(
+    *, seed: int, photons: float, n_side: int, step_px: float = STEP_PX, beam: float = BEAM
+) -> Simulation:
     """A scan of an object of high contrast with a beam half as wide as the window.
 
     On such scans the annealed rPIE reaches, at 1e4 photons, an amplitude SSIM of 0.89 from 1024
     positions and 0.69 from every third row and column.
     """
     probe = annular_probe(PATTERN_SIZE, beam=beam)
-    return simulate_scan(photons=photons, n_side=n_side, step_px=step_px, seed=seed, probe=probe, darkest=DARKEST)
+    return simulate_scan(
+        photons=photons, n_side=n_side, step_px=step_px, seed=seed, probe=probe, darkest=DARKEST
+    )
 
 
 def scan_of(seed: int, photons: float, every: int = 1) -> Simulation:
@@ -111,47 +118,52 @@ def trained(scans: list[Scan], folder: Path, **options: object) -> tuple[Generat
         write_scan(path, scan)
     common = {"quiet": True, "overwrite": True, "accelerator": "cpu"}
     started = time.process_time()
-    run = train(TrainingConfig(train_data_file=paths, output_dir=folder / "run", **(common | options)))  # type: ignore[arg-type]
+    run = train(
+        TrainingConfig(train_data_file=paths, output_dir=folder / "run", **(common | options))
+    )  # type: ignore[arg-type]
     return load_generator(find_checkpoint(run.path))[0], time.process_time() - started
 
 
-def picture(generator: Generator, scan: Scan, without: NDArray | None = None) -> Reconstruction:
-    """The network's own picture."""
-    core, size = tile_sizes(generator, scan, None)
-    return reconstruct_scan(generator, scan, core=core, size=size, batch_size=1, without=without)
+def network_alone(
+    generator: Generator, scan: Scan, held_out: NDArray | None = None
+) -> Reconstruction:
+    """The reconstruction by the network alone."""
+    sizes = tile_sizes(generator, scan, None)
+    return reconstruct_scan(generator, scan, sizes=sizes, batch_size=1, held_out=held_out)
 
 
-def network_refined(generator: Generator, scan: Scan, trained: Sequence[Conditions] = ()) -> Reconstruction:
-    """What `inference --refine auto` makes.
+def network_refined(
+    generator: Generator, scan: Scan, trained: Sequence[Conditions] = ()
+) -> Reconstruction:
+    """The reconstruction by `inference --refine auto`.
 
     Args:
-        generator: Trained.
-        scan: To reconstruct.
-        trained: Conditions of the training; by default those of the scan.
+        generator: Trained network.
+        scan: Scan to reconstruct.
+        trained: Conditions of the training scans; by default those of the scan.
     """
     nowhere = Path()
-    config = InferenceConfig(model_path=nowhere, test_data=nowhere, output_dir=nowhere, refine="auto", quiet=True)
-    core, size = tile_sizes(generator, scan, None)
-    team = OneProcess(torch.device("cpu"))
-    return make_picture(generator, scan, config, team, trained or [conditions_of(scan)], core=core, size=size)[0]
+    config = InferenceConfig(
+        model_path=nowhere, test_data=nowhere, output_dir=nowhere, refine="auto", quiet=True
+    )
+    comm = SingleProcess(torch.device("cpu"))
+    conditions = trained or [conditions_of(scan)]
+    return reconstruct_and_refine(generator, scan, config, comm, conditions)[0]
 
 
 def empty_refined(scan: Scan, blank: Reconstruction) -> Reconstruction:
     """The same refinement from an empty object."""
-    options = {
-        "refine_probe": False,
-        "refine_positions": False,
-        "probe_modes": None,
-        "other": None,
-        "seed": 0,
-        "show": False,
-    }
-    free = draw_free(len(scan), FREE_SHARE, 0).numpy()
-    return polish(blank, scan, passes="auto", free=free, **options)[0]
+    held_out = draw_held_out(len(scan), HELD_OUT_FRACTION, 0).numpy()
+    options = RefineOptions()
+    return refine_reconstruction(
+        scan, blank, options, held_out=held_out, network_object=None, show=False
+    )[0]
 
 
 def annealed_rpie(scan: Scan, blank: Reconstruction, case: Case) -> Reconstruction:
-    """The object by the regularised ptychographical iterative engine [1]_, one pattern at a time, with falling steps.
+    """The object by the regularised ptychographical iterative engine (rPIE) [1]_.
+
+    One pattern at a time, with steps that fall from epoch to epoch.
 
     References:
         .. [1] A. Maiden, D. Johnson and P. Li, "Further improvements to the ptychographical
@@ -168,19 +180,23 @@ def annealed_rpie(scan: Scan, blank: Reconstruction, case: Case) -> Reconstructi
             y, x = whole[n].tolist()
             window, probe = image[y : y + height, x : x + width], probes[n]
             wave = np.fft.fft2(window * probe, norm="ortho")
-            change = np.fft.ifft2(wave * (modulus[n] / np.maximum(np.abs(wave), 1e-6) - 1), norm="ortho")
+            change = np.fft.ifft2(
+                wave * (modulus[n] / np.maximum(np.abs(wave), 1e-6) - 1), norm="ortho"
+            )
             power = np.abs(probe) ** 2
             weight = (1 - case.rpie_regularisation) * power + case.rpie_regularisation * power.max()
             window += (step * probe.conj() * change / weight).astype(np.complex64)
     return replace(blank, object=image)
 
 
-def ways(generator: Generator, made: Simulation, case: Case) -> dict[str, Callable[[], Reconstruction]]:
-    """The ways to make a picture of one scan."""
-    scan, seen = made.scan, picture(generator, made.scan)
-    blank = replace(seen, object=np.ones_like(seen.object))
+def methods(
+    generator: Generator, made: Simulation, case: Case
+) -> dict[str, Callable[[], Reconstruction]]:
+    """The methods to reconstruct one scan."""
+    scan, first = made.scan, network_alone(generator, made.scan)
+    blank = replace(first, object=np.ones_like(first.object))
     return {
-        "network": lambda: picture(generator, scan),
+        "network": lambda: network_alone(generator, scan),
         "network, refined": lambda: network_refined(generator, scan),
         "empty, refined": lambda: empty_refined(scan, blank),
         "annealed rPIE": lambda: annealed_rpie(scan, blank, case),
@@ -188,25 +204,30 @@ def ways(generator: Generator, made: Simulation, case: Case) -> dict[str, Callab
 
 
 def timed(make: Callable[[], Reconstruction], made: Simulation) -> tuple[Row, Reconstruction]:
-    """The figures of one way, and its picture."""
+    """Quality and time of one method, and its reconstruction."""
     started = time.process_time()
     result = make()
     seconds = time.process_time() - started
-    return Row(*judge(result, made), seconds), result
+    return Row(*agreement_with_truth(result, made), seconds), result
 
 
 def draw(path: Path, made: Simulation, results: dict[str, Reconstruction]) -> None:
-    """Amplitude above phase: the truth, and what each way made of the scan."""
-    pairs = {way: overlay(replace(result, positions_px=made.scan.positions_px), made.truth) for way, result in results.items()}
+    """Draw the truth and the reconstruction of each method, amplitude above phase."""
+    pairs = {
+        method: overlay(replace(result, positions_px=made.scan.positions_px), made.truth)
+        for method, result in results.items()
+    }
     truth = next(iter(pairs.values())).reference
     low, high = np.percentile(np.abs(truth), [0.5, 99.5])
     middle = np.angle(truth.mean())
-    reach = 1.1 * float(np.percentile(np.abs(np.angle(truth * np.exp(-1j * middle))), 99.5))
+    limit = 1.1 * float(np.percentile(np.abs(np.angle(truth * np.exp(-1j * middle))), 99.5))
     figure = Figure(figsize=(3 * (1 + len(pairs)), 6), layout="compressed")
     axes = figure.subplots(2, 1 + len(pairs))
-    for column, (name, image) in enumerate([("truth", truth), *((way, pair.image) for way, pair in pairs.items())]):
+    images = [("truth", truth), *((method, pair.image) for method, pair in pairs.items())]
+    for column, (name, image) in enumerate(images):
         amplitude = axes[0, column].imshow(np.abs(image), cmap="viridis", vmin=low, vmax=high)
-        phase = axes[1, column].imshow(np.angle(image * np.exp(-1j * middle)), cmap="twilight_shifted", vmin=-reach, vmax=reach)
+        angle = np.angle(image * np.exp(-1j * middle))
+        phase = axes[1, column].imshow(angle, cmap="twilight_shifted", vmin=-limit, vmax=limit)
         axes[0, column].set_title(name)
     for row, drawn, label in ((0, amplitude, "amplitude"), (1, phase, "phase [rad]")):
         figure.colorbar(drawn, ax=axes[row], label=label)
@@ -215,31 +236,40 @@ def draw(path: Path, made: Simulation, results: dict[str, Reconstruction]) -> No
     save_figure(path, figure)
 
 
-def judge(result: Reconstruction, made: Simulation) -> tuple[float, float, float]:
+def agreement_with_truth(result: Reconstruction, made: Simulation) -> tuple[float, float, float]:
     """Amplitude SSIM, phase SSIM and FRC50."""
-    amplitude, phase, frc, *_ = astuple(compare(replace(result, positions_px=made.scan.positions_px), made.truth))
+    amplitude, phase, frc, *_ = astuple(
+        compare(replace(result, positions_px=made.scan.positions_px), made.truth)
+    )
     return amplitude, phase, frc
 
 
 def table(case: str, training_s: float, rows: list[dict[str, Row]]) -> list[str]:
     """Lines of the table for one case: mean and spread over the objects."""
     lines = []
-    for way in rows[0]:
-        values = np.array([astuple(row[way]) for row in rows])
-        cells = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(values.mean(0)[:3], values.std(0)[:3], strict=True)]
-        training = f"{training_s:.0f}" if way.startswith("network") else ""
-        lines.append(f"| {case} | {way} | {' | '.join(cells)} | {np.median(values[:, 3]):.1f} | {training} |")
+    for method in rows[0]:
+        values = np.array([astuple(row[method]) for row in rows])
+        pairs = zip(values.mean(0)[:3], values.std(0)[:3], strict=True)
+        cells = " | ".join(f"{mean:.3f} ± {spread:.3f}" for mean, spread in pairs)
+        training = f"{training_s:.0f}" if method.startswith("network") else ""
+        cpu_s = np.median(values[:, 3])
+        lines.append(f"| {case} | {method} | {cells} | {cpu_s:.1f} | {training} |")
     return lines
 
 
 def main() -> None:
-    """Train, judge, and print one table."""
+    """Train, reconstruct with each method, and print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder for scans, runs, pictures and quality.md")
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        required=True,
+        help="folder for scans, runs, pictures and quality.md",
+    )
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     arguments = parser.parse_args()
     lines = [
-        "| photons | way | amplitude SSIM | phase SSIM | FRC50 | CPU s | training CPU s |",
+        "| photons | method | amplitude SSIM | phase SSIM | FRC50 | CPU s | training CPU s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in arguments.cases:
@@ -249,9 +279,12 @@ def main() -> None:
         rows = []
         for seed in UNSEEN:
             made = scan_of(seed, case.photons, case.every)
-            results = {way: timed(make, made) for way, make in ways(generator, made, case).items()}
-            rows.append({way: row for way, (row, _) in results.items()})
-            draw(folder / f"object_{seed}.png", made, {way: result for way, (_, result) in results.items()})
+            results = {
+                method: timed(make, made) for method, make in methods(generator, made, case).items()
+            }
+            rows.append({method: row for method, (row, _) in results.items()})
+            images = {method: image for method, (_, image) in results.items()}
+            draw(folder / f"object_{seed}.png", made, images)
         lines += table(name, training_s, rows)
         print("\n".join(lines), flush=True)
     write_text(arguments.output_dir / "quality.md", "\n".join(lines) + "\n")

@@ -10,16 +10,24 @@ __version__ = "0.1.0"
 
 _HOME = {  # public name -> module; imported on first use, so that `--help` needs no torch
     "InferenceConfig": "config",
+    "ReadingOptions": "config",
     "TrainingConfig": "config",
-    "Group": "scan",
     "InputError": "errors",
     "RunError": "errors",
-    "Reconstruction": "scan",
-    "Scan": "scan",
-    "RunDir": "run_dir",
-    "read_scan": "readers",
-    "simulate_scan": "simulate",
+    "Group": "data.scan",
+    "Reconstruction": "data.scan",
+    "Scan": "data.scan",
+    "simulate_scan": "data.simulation",
+    "RunDir": "io.run_dir",
+    "read_scan": "io.readers",
+    "read_reconstruction": "io.readers.reconstruction",
+    "write_scan": "io.writers",
+    "write_reconstruction": "io.writers",
+    "fit": "train.fit",
+    "RefineOptions": "refinement",
+    "refine": "refinement",
     "reconstruct": "inference",
+    "compare": "evaluation.metrics.agreement",
 }
 __all__ = [*_HOME, "__version__"]
 

@@ -1,23 +1,23 @@
-"""The ways in which a command ends with a sentence instead of a traceback."""
+"""The errors that a command reports as a sentence instead of a traceback."""
 
 import signal
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used. The message says what it is, where, and what would do; exit status 2."""
+    """The input cannot be used; exit status 2. The message names what is wrong, and where."""
 
 
 class RunError(RuntimeError):
-    """The input was fine and the result is not; nothing is delivered. Exit status 1."""
+    """The input is right and the result is not; nothing is written. Exit status 1."""
 
 
 class Stopped(SystemExit):
-    """Somebody ended the run by a signal. Exit status 128 and the signal's number, as shells have it.
+    """A signal ended the run; exit status 128 plus the signal's number, as in a shell.
 
-    No `KeyboardInterrupt`: Lightning answers that one with an exit status of its own.
+    It is not `KeyboardInterrupt`, to which Lightning gives an exit status of its own.
 
     Args:
-        number: Of the signal.
+        number: Number of the signal.
     """
 
     def __init__(self, number: int) -> None:

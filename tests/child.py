@@ -1,4 +1,6 @@
-"""The training command in a process of its own, forked from a server that has imported everything: real, and soon there."""
+"""The training command in a process of its own, forked from a server that has imported everything:
+real, and soon there.
+"""
 
 import multiprocessing
 import os
@@ -14,19 +16,23 @@ from pathlib import Path
 START_S = 120.0  # more than any child needs on a busy machine
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["ptycho_torch.training", "ptycho_torch.train"])
+context.set_forkserver_preload(["ptycho_torch.train.fit", "ptycho_torch.train"])
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The n-th time that the process does something to a file whose path contains a word, as the interpreter audits it."""
+    """The n-th time that the process does something to a file whose path contains a word, as the
+    interpreter audits it.
+    """
 
     event: str
     word: str
     number: int = 1
 
 
-def train(argv: Sequence[str], output: Path, moment: Moment | None = None, largest_file: int | None = None) -> ForkServerProcess:
+def train(
+    argv: Sequence[str], output: Path, moment: Moment | None = None, largest_file: int | None = None
+) -> ForkServerProcess:
     """Start `python -m ptycho_torch.train`; what it says goes to a file.
 
     Args:
@@ -41,7 +47,9 @@ def train(argv: Sequence[str], output: Path, moment: Moment | None = None, large
 
 
 def finish(process: ForkServerProcess) -> int | None:
-    """Exit status of a process; negative is the signal that ended it. One that does not end is killed."""
+    """Exit status of a process; negative is the signal that ended it. One that does not end is
+    killed.
+    """
     process.join(START_S)
     if process.is_alive():
         process.kill()

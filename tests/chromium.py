@@ -1,4 +1,6 @@
-"""Open pages in a headless Chromium by its DevTools protocol over a pipe: standard library, no driver, no port."""
+"""Open pages in a headless Chromium by its DevTools protocol over a pipe: standard library, no
+driver, no port.
+"""
 
 import base64
 import contextlib
@@ -28,33 +30,45 @@ high = [fcntl.fcntl(int(word), fcntl.F_DUPFD, 10) for word in sys.argv[1:3]]
 os.dup2(high[0], 3), os.dup2(high[1], 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
-LOGGED = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Network.loadingFailed")
+LOGGED = (
+    "Log.entryAdded",
+    "Runtime.consoleAPICalled",
+    "Runtime.exceptionThrown",
+    "Network.loadingFailed",
+)
 
-# What a page must tell of itself, all measured by the browser. WIDTH is what was asked for: a phone's browser makes its
-# own view wider where a page does not fit.
+# Measurements of a page by the browser. WIDTH is the width that was asked for: a phone's browser
+# makes its own view wider where a page does not fit.
 MEASURE = """(() => {
-  const images = [...document.images].map(i => ({drawn: i.complete && i.naturalWidth > 0 && i.clientWidth > 1,
+  const images = [...document.images].map(i => ({
+    drawn: i.complete && i.naturalWidth > 0 && i.clientWidth > 1,
     width: i.naturalWidth, alt: i.alt}));
-  const luminance = colour => { const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
+  const luminance = colour => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map(v => v / 255)
+      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b; };
   const ground = e => { const c = getComputedStyle(e).backgroundColor;
     return c.startsWith('rgba(0, 0, 0, 0') && e.parentElement ? ground(e.parentElement) : c; };
   const contrast = [...document.querySelectorAll('body *')].filter(e => e.checkVisibility() &&
       [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
-    const [a, b] = [luminance(getComputedStyle(e).color), luminance(ground(e))].sort((x, y) => x - y);
+    const [a, b] = [luminance(getComputedStyle(e).color), luminance(ground(e))]
+      .sort((x, y) => x - y);
     return (b + .05) / (a + .05); });
   const wide = [...document.querySelectorAll('body *')].filter(e => e.checkVisibility()
     && !e.closest('.scroll *, .skip')
     && e.getBoundingClientRect().right > WIDTH + 1).map(e => e.tagName + '.' + e.className);
-  return {images, wide, overflow: Math.max(document.documentElement.scrollWidth, innerWidth) - WIDTH,
-    contrast: Math.min(...contrast),
-    paper: getComputedStyle(document.body).backgroundColor, title: document.title, height: document.body.scrollHeight};
+  return {images, wide, contrast: Math.min(...contrast),
+    overflow: Math.max(document.documentElement.scrollWidth, innerWidth) - WIDTH,
+    paper: getComputedStyle(document.body).backgroundColor,
+    title: document.title, height: document.body.scrollHeight};
 })()"""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A page as the browser saw it: measurements, what it logged, what it fetched, a picture of it."""
+    """A page as the browser saw it: measurements, what it logged, what it fetched, a picture of
+    it.
+    """
 
     measured: dict[str, Any]
     logged: list[dict[str, Any]]
@@ -80,18 +94,24 @@ class Chromium:
         ]
         with (profile / "chromium.log").open("wb") as log:
             streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            self._process = subprocess.Popen(words, pass_fds=(commands, answers), start_new_session=True, **streams)
+            self._process = subprocess.Popen(
+                words, pass_fds=(commands, answers), start_new_session=True, **streams
+            )
         os.close(commands)
         os.close(answers)
         self._number, self._rest = 0, b""
         self._events: list[dict[str, Any]] = []
         target = self._ask("Target.createTarget", session="", url="about:blank")["targetId"]
-        self._session = self._ask("Target.attachToTarget", session="", targetId=target, flatten=True)["sessionId"]
+        self._session = self._ask(
+            "Target.attachToTarget", session="", targetId=target, flatten=True
+        )["sessionId"]
         for domain in ("Page", "Log", "Runtime", "Network"):
             self._ask(f"{domain}.enable")
 
     def open(self, page: Path, *, width: int, dark: bool) -> Opened:
-        """Open a file at a width in CSS pixels, in light or dark, and look at it once it is loaded."""
+        """Open a file at a width in CSS pixels, in light or dark, and look at it once it is
+        loaded.
+        """
         self._events.clear()
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self._ask("Emulation.setDeviceMetricsOverride", **size)
@@ -101,8 +121,16 @@ class Chromium:
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._events.append(self._receive())
         measured = self.evaluate(MEASURE.replace("WIDTH", str(width)))
-        shot = self._ask("Page.captureScreenshot", captureBeyondViewport=True, clip=self._whole(width, measured["height"]))
-        fetched = [e["params"]["request"]["url"] for e in self._events if e["method"] == "Network.requestWillBeSent"]
+        shot = self._ask(
+            "Page.captureScreenshot",
+            captureBeyondViewport=True,
+            clip=self._whole(width, measured["height"]),
+        )
+        fetched = [
+            e["params"]["request"]["url"]
+            for e in self._events
+            if e["method"] == "Network.requestWillBeSent"
+        ]
         logged = [event for event in self._events if event["method"] in LOGGED]
         return Opened(measured, logged, fetched, base64.b64decode(shot["data"]))
 
@@ -116,8 +144,12 @@ class Chromium:
     def press_tab(self) -> str:
         """Press the tab key; what has the focus then."""
         for kind in ("keyDown", "keyUp"):
-            self._ask("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
-        return str(self.evaluate("document.activeElement.tagName + '.' + document.activeElement.className"))
+            self._ask(
+                "Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9
+            )
+        return str(
+            self.evaluate("document.activeElement.tagName + '.' + document.activeElement.className")
+        )
 
     def accessibility_tree(self) -> list[tuple[str, str]]:
         """(role, name) of everything that a screen reader is told of."""
@@ -129,7 +161,9 @@ class Chromium:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -145,7 +179,10 @@ class Chromium:
         self._number += 1
         request = {"id": self._number, "method": method, "params": params}
         session = self._session if session is None else session
-        os.write(self._write, json.dumps(request | ({"sessionId": session} if session else {})).encode() + b"\0")
+        os.write(
+            self._write,
+            json.dumps(request | ({"sessionId": session} if session else {})).encode() + b"\0",
+        )
         while True:
             message = self._receive()
             if message.get("id") == self._number:

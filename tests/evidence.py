@@ -1,4 +1,6 @@
-"""Run the integration test once and leave what a reviewer needs: summary, log, manifest, ledger entry (`make evidence`)."""
+"""Run the integration test once and leave what a reviewer needs: summary, log, manifest, ledger
+entry (`make evidence`).
+"""
 
 import os
 import re
@@ -9,7 +11,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ptycho_torch.testing.archive import read_manifest
+from ptycho_torch.testing.manifest import read_manifest
 from ptycho_torch.testing.privacy import Redactor
 
 ROOT = Path(__file__).parent.parent
@@ -24,16 +26,29 @@ def main(phase: str, root: Path = ROOT, selector: str = SELECTOR) -> int:
     place = f"{INITIATIVE}/reports/{moment:%Y-%m-%dT%H%M%SZ}/{phase}"
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "archive"
-        words = ["-m", "pytest", "-p", "ptycho_torch.testing.plugin", selector, "-vv", "--archive", str(archive)]
+        words = [
+            "-m",
+            "pytest",
+            "-p",
+            "ptycho_torch.testing.plugin",
+            selector,
+            "-vv",
+            "--archive",
+            str(archive),
+        ]
         env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        done = subprocess.run([sys.executable, *words], cwd=root, env=env, text=True, check=False, **streams)
+        done = subprocess.run(
+            [sys.executable, *words], cwd=root, env=env, text=True, check=False, **streams
+        )
         print(done.stdout)
         target = root / place
         target.mkdir(parents=True)
         colour = "red" if done.returncode else "green"
         public = Redactor([("archive", archive), ("project", root)]).text
-        heading = f'# {moment:%Y-%m-%dT%H:%M:%SZ}\n# CUDA_VISIBLE_DEVICES="" pytest {selector} -vv\n'
+        heading = (
+            f'# {moment:%Y-%m-%dT%H:%M:%SZ}\n# CUDA_VISIBLE_DEVICES="" pytest {selector} -vv\n'
+        )
         (target / f"pytest_{colour}.log").write_text(heading + public(done.stdout))
         keep(archive, target)
     add_to_ledger(root / LEDGER, colour.upper(), place, moment)
@@ -42,11 +57,15 @@ def main(phase: str, root: Path = ROOT, selector: str = SELECTOR) -> int:
 
 
 def keep(archive: Path, target: Path) -> None:
-    """Copy the summary, the manifest and the log of the training child of the one run in an archive."""
+    """Copy the summary, the manifest and the log of the training child of the one run in an
+    archive.
+    """
     for run in (read_manifest(archive)["runs"] if archive.is_dir() else [])[:1]:
         shutil.copy(archive / run / "manifest.json", target)
         summary = (archive / run / "summary.md").read_text()
-        (target / "summary.md").write_text(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", summary))  # the files stay behind
+        (target / "summary.md").write_text(
+            re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", summary)
+        )  # the files stay behind
         for log in sorted((archive / run / "artifacts").rglob("train_debug.log"))[:1]:
             shutil.copy(log, target)
 

@@ -1,4 +1,5 @@
-"""Apply small, plausible bugs to a copy of the package, one at a time, and see that the tests notice: `make mutants`.
+"""Apply small, plausible bugs to a copy of the package, one at a time, and see that the tests
+notice: `make mutants`.
 
 Writes the table of `docs/testing.md`. Ends with status 1 if a bug is not noticed.
 """
@@ -24,7 +25,14 @@ ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "testing.md"
 BEGIN, END = "<!-- mutants -->\n", "<!-- end of mutants -->\n"
 LIMIT_S = 200  # a bug that makes a test hang is noticed, too
-IMPORTED = (lightning.pytorch, matplotlib.pyplot, scipy.ndimage, skimage.metrics, skimage.registration, torch)
+IMPORTED = (
+    lightning.pytorch,
+    matplotlib.pyplot,
+    scipy.ndimage,
+    skimage.metrics,
+    skimage.registration,
+    torch,
+)
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,17 @@ class Mutant:
     tests: str
 
 
-PHYSICS, STITCHING, MIRRORS = "tests/test_physics.py", "tests/test_stitching.py", "tests/test_augmentation.py"
+PHYSICS, STITCHING, MIRRORS = (
+    "tests/physics/test_physics.py",
+    "tests/inference/test_stitching.py",
+    "tests/data/test_augmentation.py",
+)
 TRUTH = "tests/test_wrong_image.py::test_the_image_is_the_known_object"
-NPZ, GROUPING, REFINEMENT = "tests/readers/test_npz.py", "tests/test_grouping.py", "tests/test_refinement.py"
+NPZ, GROUPING, REFINEMENT = (
+    "tests/io/readers/test_npz.py",
+    "tests/data/test_grouping.py",
+    "tests/refinement/test_refinement.py",
+)
 
 MUTANTS = [
     Mutant(
@@ -65,94 +81,184 @@ MUTANTS = [
         "return along - across",
         PHYSICS,
     ),
-    Mutant("conj missing", "physics/gradient.py", "(probe.conj() * far_field_adjoint", "(probe * far_field_adjoint", PHYSICS),
-    Mutant("sign of the residual", "physics/gradient.py", "(counts - intensity).mul_", "(intensity - counts).mul_", PHYSICS),
-    Mutant("sign of the sub-pixel part", "physics/patches.py", "corners_px - whole", "whole - corners_px", PHYSICS),
     Mutant(
-        "sign of one ramp", "physics/probe.py", "-2j * torch.pi * shift_px[..., 0", "2j * torch.pi * shift_px[..., 0", PHYSICS
+        "conj missing",
+        "physics/backprojection.py",
+        "(probe.conj() * far_field_adjoint",
+        "(probe * far_field_adjoint",
+        PHYSICS,
     ),
     Mutant(
-        "transform not unitary", "physics/propagate.py", 'fft2(waves, norm="ortho")\n\n\ndef', "fft2(waves)\n\n\ndef", PHYSICS
+        "sign of the residual",
+        "physics/backprojection.py",
+        "(counts - intensity).mul_",
+        "(intensity - counts).mul_",
+        PHYSICS,
     ),
-    Mutant("x and y exchanged in one place", "physics/patches.py", "y = corners[..., 0,", "y = corners[..., 1,", PHYSICS),
-    Mutant("mask inverted in the loss", "physics/likelihood.py", "weight = mask[", "weight = (~mask)[", PHYSICS),
-    Mutant("sign in the likelihood", "physics/likelihood.py", "intensity - counts + (", "counts - intensity + (", PHYSICS),
+    Mutant(
+        "sign of the sub-pixel part",
+        "physics/patches.py",
+        "corners_px - whole",
+        "whole - corners_px",
+        PHYSICS,
+    ),
+    Mutant(
+        "sign of one ramp",
+        "physics/probe_shift.py",
+        "-2j * torch.pi * shift_px[..., 0",
+        "2j * torch.pi * shift_px[..., 0",
+        PHYSICS,
+    ),
+    Mutant(
+        "transform not unitary",
+        "physics/propagation.py",
+        'fft2(waves, norm="ortho")\n\n\ndef',
+        "fft2(waves)\n\n\ndef",
+        PHYSICS,
+    ),
+    Mutant(
+        "x and y exchanged in one place",
+        "physics/patches.py",
+        "y = corners[..., 0,",
+        "y = corners[..., 1,",
+        PHYSICS,
+    ),
+    Mutant(
+        "mask inverted in the loss",
+        "physics/likelihood.py",
+        "weight = mask[",
+        "weight = (~mask)[",
+        PHYSICS,
+    ),
+    Mutant(
+        "sign in the likelihood",
+        "physics/likelihood.py",
+        "intensity - counts + (",
+        "counts - intensity + (",
+        PHYSICS,
+    ),
     Mutant(
         "stitching off by one",
-        "stitching.py",
+        "inference/stitching.py",
         "in origin_yx - self.corner_yx)",
         "in origin_yx - self.corner_yx + 1)",
         STITCHING,
     ),
-    Mutant("sign of the phase between canvases", "stitching.py", "torch.ones(()), -turn)", "torch.ones(()), turn)", STITCHING),
     Mutant(
-        "weight applied twice", "stitching.py", "+= canvas * weight * torch", "+= canvas * weight * weight * torch", STITCHING
+        "sign of the phase between canvases",
+        "inference/stitching.py",
+        "torch.ones(()), -turn)",
+        "torch.ones(()), turn)",
+        STITCHING,
     ),
-    Mutant("mirrored frequencies off by one", "augmentation.py", ".roll(1 - size % 2, dims=axis)", "", MIRRORS),
-    Mutant("positions not transposed", "augmentation.py", "probe.mT, corners.flip(-1)", "probe.mT, corners", MIRRORS),
-    Mutant("x and y exchanged in the reader", "readers/npz.py", '("ycoords", "xcoords")', '("xcoords", "ycoords")', NPZ),
+    Mutant(
+        "weight applied twice",
+        "inference/stitching.py",
+        "+= canvas * weight * torch",
+        "+= canvas * weight * weight * torch",
+        STITCHING,
+    ),
+    Mutant(
+        "mirrored frequencies off by one",
+        "data/augmentation.py",
+        ".roll(1 - size % 2, dims=axis)",
+        "",
+        MIRRORS,
+    ),
+    Mutant(
+        "positions not transposed",
+        "data/augmentation.py",
+        "probe.mT, corners.flip(-1)",
+        "probe.mT, corners",
+        MIRRORS,
+    ),
+    Mutant(
+        "x and y exchanged in the reader",
+        "io/readers/npz.py",
+        '("ycoords", "xcoords")',
+        '("xcoords", "ycoords")',
+        NPZ,
+    ),
     Mutant(
         "corner on the wrong side",
-        "scan.py",
+        "data/scan.py",
         "self.positions_px - np.asarray(self.pattern_shape) / 2",
         "self.positions_px + np.asarray(self.pattern_shape) / 2",
         TRUTH,
     ),
-    Mutant("points farthest from the middle", "grouping.py", "[:k])", "[-k:])", GROUPING),
+    Mutant(
+        "points farthest from the middle",
+        "data/scan.py",
+        'kind="stable")[:count])',
+        'kind="stable")[-count:])',
+        GROUPING,
+    ),
     Mutant(
         "judged by photons that the network saw",
-        "module.py",
-        "pairs.append(thinned(turned, random_share(turned, generator), generator))",
+        "train/module.py",
+        "pairs.append(split_photons(turned, random_input_fraction(turned, rng), rng))",
         "pairs.append((turned, turned))",
         "tests/test_quality.py::test_at_low_dose",
     ),
-    Mutant("poorer exposures not shown", "augmentation.py", "if smallest < 1:", "if smallest > 1:", MIRRORS),
+    Mutant(
+        "poorer exposures not shown",
+        "data/augmentation.py",
+        "if smallest < 1:",
+        "if smallest > 1:",
+        MIRRORS,
+    ),
     Mutant(
         "groups dealt out to all processes",
-        "data.py",
-        "[self.rank :: self.processes]",
+        "train/datamodule.py",
+        "[self.rank :: self.world_size]",
         "[: len(self)]",
-        "tests/test_distribution.py -k any_number",
+        "tests/distributed/test_distribution.py -k any_number",
     ),
     Mutant(
         "seed ignored in the steps",
-        "module.py",
+        "train/module.py",
         "torch.Generator(group.counts.device).manual_seed(int(entropy[0]))",
-        "torch.Generator(group.counts.device); generator.seed()",
-        "tests/test_training.py -k same_bits_and_another",
+        "torch.Generator(group.counts.device); rng.seed()",
+        "tests/train/test_training.py -k same_bits_and_another",
     ),
     Mutant(
         "validation by other photons at each epoch",
-        "module.py",
-        "self.split(batch, number)",
-        "self.split(batch, self.global_step)",
-        "tests/test_training.py -k validation",
+        "train/module.py",
+        "self.iter_groups(batch, batch_idx)",
+        "self.iter_groups(batch, self.global_step)",
+        "tests/train/test_training.py -k validation",
     ),
     Mutant(
         "the epoch of the least training loss delivered",
-        "training.py",
+        "train/callbacks.py",
         '("step", "max")',
         '("train_loss", "min")',
-        "tests/test_training.py -k best_checkpoint",
+        "tests/train/test_training.py -k best_checkpoint",
     ),
     Mutant(
         "history lost by resuming",
-        "training.py",
+        "train/callbacks.py",
         'self.rows = list(state_dict["rows"])',
         "self.rows = []",
-        "tests/test_training.py -k resumed_run",
+        "tests/train/test_training.py -k resumed_run",
     ),
-    Mutant("flat image delivered", "reconstruction.py", "FLAT = 0.005", "FLAT = 0.0", "tests/test_training.py -k flat"),
+    Mutant(
+        "flat image delivered",
+        "inference/workflow.py",
+        "FLAT = 0.005",
+        "FLAT = 0.0",
+        "tests/train/test_training.py -k flat",
+    ),
     Mutant(
         "kept-out patterns are fitted, too",
-        "refinement/__init__.py",
+        "refinement/joint_refinement.py",
         "everything[~torch.isin(everything, free)]",
         "everything",
         REFINEMENT,
     ),
     Mutant(
         "conj missing in the step of the probe",
-        "refinement/steps.py",
+        "refinement/step.py",
         "self.patterns.ramps.conj()",
         "self.patterns.ramps",
         REFINEMENT,
@@ -166,84 +272,122 @@ MUTANTS = [
     ),
     Mutant(
         "sign of the prior",
-        "refinement/steps.py",
-        ".mul_(share).sub_(roughness_gradient(ahead)",
-        ".mul_(share).add_(roughness_gradient(ahead)",
+        "refinement/step.py",
+        ".mul_(batches).sub_(roughness_gradient(ahead)",
+        ".mul_(batches).add_(roughness_gradient(ahead)",
         REFINEMENT,
     ),
     Mutant(
         "slow phases go the other way",
-        "physics/slow_phase.py",
+        "physics/low_frequency.py",
         "torch.complex(-imaginary * phase, real * phase)",
         "torch.complex(imaginary * phase, -real * phase)",
-        "tests/test_slow_phase.py",
+        "tests/physics/test_low_frequency.py",
     ),
     Mutant(
         "a right picture refined on",
-        "refinement/descent.py",
-        "if falls > STEP_FALLS or entry.r_free < CONVERGED:",
-        "if falls > STEP_FALLS:",
+        "refinement/loop.py",
+        "if falls > TUNING.step_falls or entry.r_free < TUNING.converged:",
+        "if falls > TUNING.step_falls:",
         REFINEMENT,
     ),
     Mutant(
         "batches that cover little of a large scan",
-        "refinement/steps.py",
-        "size = max(wanted, round(COVER * beams), 4)",
+        "refinement/step.py",
+        "size = max(wanted, round(TUNING.cover * beams), 4)",
         "size = max(wanted, 4)",
         REFINEMENT,
     ),
     Mutant(
         "the slow phases of the other picture in the mean",
-        "refinement/descent.py",
-        "(state.obj + factor * rival.obj) / 2",
-        "(state.obj / factor + rival.obj) / 2",
+        "refinement/loop.py",
+        "(state.obj + factor * network.obj) / 2",
+        "(state.obj / factor + network.obj) / 2",
         REFINEMENT,
     ),
     Mutant(
         "a picture beyond the training has its part",
-        "reconstruction.py",
-        "other=None if beyond(trained, scan) else seen",
-        "other=seen",
-        "tests/test_conditions.py -k whose_part",
+        "inference/workflow.py",
+        "network_object=None if outside_domain(trained, scan) else first.object",
+        "network_object=first.object",
+        "tests/inference/test_training_domain.py -k whose_part",
     ),
-    Mutant("a mean that is worse by far", "refinement/descent.py", "WORSE_BY_FAR = 1.1", "WORSE_BY_FAR = 1e9", REFINEMENT),
+    Mutant(
+        "a mean that is worse by far",
+        "refinement/loop.py",
+        "max_score_ratio: float = 1.1",
+        "max_score_ratio: float = 1e9",
+        REFINEMENT,
+    ),
     Mutant(
         "positions far apart in the beam not noticed",
-        "conditions.py",
-        "min(FAR_APART * conditions.beam_px, LIMITS",
+        "inference/training_domain.py",
+        "min(SPARSE_STEP * conditions.beam_px, LIMITS",
         "(LIMITS",
-        "tests/test_conditions.py -k far_apart",
+        "tests/inference/test_training_domain.py -k far_apart",
     ),
     Mutant(
-        "mask not shifted as the patterns", "refinement/patterns.py", "else torch.fft.ifftshift(mask)", "else mask", REFINEMENT
+        "mask not shifted as the patterns",
+        "refinement/prepared_patterns.py",
+        "else torch.fft.ifftshift(mask)",
+        "else mask",
+        REFINEMENT,
     ),
     Mutant(
         "the network sees the patterns that judge",
-        "reconstruction.py",
-        "scan.subset(np.setdiff1d(np.arange(len(scan)), without))",
+        "inference/tiling.py",
+        "scan.subset(np.setdiff1d(np.arange(len(scan)), held_out))",
         "scan.subset(np.arange(len(scan)))",
         "tests/test_wrong_image.py -k left_out",
     ),
     Mutant(
-        "a point lost in each division", "grouping.py", "order[cut:], parts - left", "order[cut + 1 :], parts - left", GROUPING
+        "a point lost in each division",
+        "data/grouping.py",
+        "order[cut:], parts - left",
+        "order[cut + 1 :], parts - left",
+        GROUPING,
     ),
-    Mutant("the same groups in every epoch", "data.py", "self.epoch = epoch if self.anew else 0", "self.epoch = 0", GROUPING),
-    Mutant("mask of the file inverted", "readers/npz.py", "~bad.astype(bool)", "bad.astype(bool)", NPZ),
-    Mutant("y for x in a flag", "readers/assembly.py", '"y": (-1, 1)', '"y": (1, -1)', "tests/readers/test_assembly.py"),
+    Mutant(
+        "the same groups in every epoch",
+        "train/datamodule.py",
+        "self.epoch = epoch if self.shuffle else 0",
+        "self.epoch = 0",
+        GROUPING,
+    ),
+    Mutant(
+        "mask of the file inverted",
+        "io/readers/npz.py",
+        "~bad.astype(bool)",
+        "bad.astype(bool)",
+        NPZ,
+    ),
+    Mutant(
+        "y for x in a flag",
+        "io/readers/to_scan.py",
+        '"y": (-1, 1)',
+        '"y": (1, -1)',
+        "tests/io/readers/test_assembly.py",
+    ),
     Mutant(
         "light of neighbours counted as a region's own",
-        "reconstruction.py",
-        "corners[:, : region.core]",
+        "inference/tiling.py",
+        "corners[:, : region.n_core]",
         "corners",
         STITCHING,
     ),
-    Mutant("the light of the last pattern only", "physics/patches.py", ".add_(patch)", ".copy_(patch)", STITCHING),
+    Mutant(
+        "the light of the last pattern only",
+        "physics/patches.py",
+        ".add_(patch)",
+        ".copy_(patch)",
+        STITCHING,
+    ),
     Mutant(
         "pickle allowed",
-        "readers/npz.py",
+        "io/readers/npz.py",
         "np.load(path, allow_pickle=False) as archive:\n            #",
         "np.load(path, allow_pickle=bool(1)) as archive:\n            #",
-        "tests/test_damaged_files.py -k executed",
+        "tests/damaged/test_damaged_files.py -k executed",
     ),
 ]
 
@@ -264,7 +408,11 @@ def main() -> int:
         for mutant in MUTANTS:
             started = time.monotonic()
             killed = judge(copy, mutant)
-            print(f"{'killed' if killed else 'SURVIVED':9} {time.monotonic() - started:5.1f} s  {mutant.what}", flush=True)
+            print(
+                f"{'killed' if killed else 'SURVIVED':9} {time.monotonic() - started:5.1f} s  "
+                f"{mutant.what}",
+                flush=True,
+            )
             rows.append((mutant, killed))
     write_table(rows)
     return 0 if all(killed for _, killed in rows) else 1
@@ -275,7 +423,10 @@ def judge(copy: Path, mutant: Mutant) -> bool:
     path = copy / "ptycho_torch" / mutant.module
     sound = path.read_text()
     if sound.count(mutant.right) != 1:
-        raise SystemExit(f"{mutant.what}: {mutant.right!r} occurs {sound.count(mutant.right)} times in {mutant.module}")
+        raise SystemExit(
+            f"{mutant.what}: {mutant.right!r} occurs {sound.count(mutant.right)} times in "
+            f"{mutant.module}"
+        )
     path.write_text(sound.replace(mutant.right, mutant.wrong))
     try:
         status = test(copy, mutant.tests)
@@ -306,7 +457,8 @@ def write_table(rows: list[tuple[Mutant, bool]]) -> None:
     """Put the result between the marks in the document."""
     lines = ["| bug | in | noticed by |", "| --- | --- | --- |"]
     lines += [
-        f"| {mutant.what} | `{mutant.module}` | {f'`{mutant.tests}`' if killed else 'nothing'} |" for mutant, killed in rows
+        f"| {mutant.what} | `{mutant.module}` | {f'`{mutant.tests}`' if killed else 'nothing'} |"
+        for mutant, killed in rows
     ]
     before, _, rest = TABLE.read_text().partition(BEGIN)
     TABLE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n\n{END}{rest.partition(END)[2]}")

@@ -31,7 +31,9 @@ class Outline(HTMLParser):
 
 
 def assert_accessible(html: str, *, pictures: int, tables: int) -> None:
-    """Language, title, headings in order, words for each picture, headings of tables, focus for all that scrolls."""
+    """Language, title, headings in order, words for each picture, headings of tables, focus for all
+    that scrolls.
+    """
     outline = Outline(html)
     tags = outline.tags
     assert dict(tags)["html"].get("lang") == "en"
@@ -39,17 +41,27 @@ def assert_accessible(html: str, *, pictures: int, tables: int) -> None:
     levels = [int(tag[1]) for tag, _ in tags if tag in ("h1", "h2", "h3", "h4")]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in itertools.pairwise(levels)), "no level is left out"
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels)), (
+        "no level is left out"
+    )
     names = [attributes["id"] for _, attributes in tags if "id" in attributes]
     assert len(names) == len(set(names))
-    inside = [attributes["href"] or "" for tag, attributes in tags if tag == "a" and (attributes["href"] or "")[:1] == "#"]
+    inside = [
+        attributes["href"] or ""
+        for tag, attributes in tags
+        if tag == "a" and (attributes["href"] or "")[:1] == "#"
+    ]
     assert inside[0] == "#main", "the first link skips to the content"
     assert {name[1:] for name in inside} <= set(names)
     words = [attributes.get("alt") for tag, attributes in tags if tag == "img"]
     assert len(words) == pictures
     assert all(words)
     assert len(set(words)) == pictures, "two pictures of the same words cannot be told apart"
-    assert [tag for tag, _ in tags].count("table") == [tag for tag, _ in tags].count("caption") == tables
+    assert (
+        [tag for tag, _ in tags].count("table")
+        == [tag for tag, _ in tags].count("caption")
+        == tables
+    )
     assert all(attributes.get("scope") in ("col", "row") for tag, attributes in tags if tag == "th")
     for tag, attributes in tags:
         if tag in SCROLLS or attributes.get("class") == "scroll":

@@ -1,48 +1,47 @@
-"""Imports go one way: no module imports from a layer above its own."""
+"""The rooms of the package: which may import which, and what every module keeps to."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ptycho_torch.config import registry
+from ptycho_torch.config.commands import COMMANDS
+from ptycho_torch.config.options import Options
+
 PACKAGE = Path(__file__).parent.parent / "ptycho_torch"
 
-LAYERS = [
-    {"errors", "testing"},
-    {"config", "scan", "patterns"},
-    {"physics", "run_dir", "command", "accelerator", "sharing"},
-    {"readers", "writers", "grouping", "metrics", "plots", "generators", "stitching", "refinement"},
-    {
-        "simulate",
-        "data",
-        "augmentation",
-        "module",
-        "selection",
-        "checkpoint",
-        "comparison",
-        "assessment",
-        "doctor",
-        "report",
-        "illumination",
-        "conditions",
-    },
-    {"polishing"},
-    {"processes"},
-    {"training", "reconstruction", "conversion"},
-    {"train", "inference"},
-    {"demo"},
-    {"cli"},
-]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-LIGHTNING = {"data", "module", "training", "processes"}  # the only modules that know it
+BELOW = "errors config physics data io generators refinement evaluation doctor"
+
+ROOMS = {  # room -> rooms that it may import
+    "errors": "",
+    "html": "",
+    "testing": "html",
+    "config": "errors",
+    "physics": "errors",
+    "data": "errors physics",
+    "io": "errors config data",
+    "distributed": "errors",
+    "generators": "errors config physics data io",
+    "refinement": "errors physics data",
+    "evaluation": "errors config physics data io html",
+    "doctor": "errors config physics data io evaluation",
+    "train": f"{BELOW} distributed",
+    "inference": f"{BELOW} distributed",
+    "cli": f"{BELOW} train inference testing",
+    "__main__": "cli",
+}
+LIGHTNING = {"train", "distributed/fabric.py"}  # the only places that import it
+TORCH_FREE = ("config", "train", "inference", "cli", "io.run_dir", "testing.views")
+MAX_ARGUMENTS, MAX_COLUMNS, MAX_ENTRIES = 8, 100, 18
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+EACH = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 
-def modules():
-    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-
-
-def part(path: Path) -> str:
+def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -54,49 +53,131 @@ def imported(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            from_root = node.module == "ptycho_torch"
-            names |= {f"{node.module}.{alias.name}" if from_root else str(node.module) for alias in node.names}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
-def own_parts(path: Path) -> set[str]:
-    return {name.split(".")[1] for name in imported(path) if name.startswith("ptycho_torch.")} - {"__version__"}
+def own_rooms(path: Path) -> set[str]:
+    names = {name.split(".")[1] for name in imported(path) if name.startswith("ptycho_torch.")}
+    return names - {"__version__", room(path)}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_its_layer_and_below(path):
-    for other in own_parts(path):
-        assert LEVEL[other] <= LEVEL[part(path)], f"{part(path)} imports {other}, which is above it"
+@EACH
+def test_a_module_imports_only_what_its_room_may(path):
+    assert own_rooms(path) <= set(ROOMS[room(path)].split())
 
 
-def test_no_two_parts_import_each_other():
-    needs: dict[str, set[str]] = {}
-    for path in modules():
-        needs.setdefault(part(path), set()).update(own_parts(path) - {part(path)})
-    order: list[str] = []
+def test_the_rooms_lie_in_one_order():
+    """Each room imports only rooms of the lines above its own, so that there is no circle."""
+    above: set[str] = set()
+    for name, others in ROOMS.items():
+        assert set(others.split()) <= above, name
+        above.add(name)
+
+
+def test_no_two_modules_import_each_other():
+    names = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in MODULES}
+    needs = {
+        name: {
+            other
+            for other in names
+            if other != name
+            and any(f"{one}.".startswith(f"ptycho_torch.{other}.") for one in imported(path))
+        }
+        for name, path in names.items()
+    }
     while needs:
-        free = sorted(name for name, others in needs.items() if not others - set(order))
+        free = [name for name, others in needs.items() if not others & needs.keys()]
         assert free, f"a circle among {sorted(needs)}"
-        order += free
-        needs = {name: others for name, others in needs.items() if name not in order}
+        needs = {name: others for name, others in needs.items() if name not in free}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_trainer_side_knows_lightning(path):
-    uses = any(name.split(".")[0] in ("lightning", "pytorch_lightning") for name in imported(path))
-    assert not uses or part(path) in LIGHTNING
+@EACH
+def test_only_the_trainer_side_imports_lightning(path):
+    names = {name.split(".")[0] for name in imported(path)}
+    place = path.relative_to(PACKAGE).as_posix()
+    if not {place, room(path)} & LIGHTNING:
+        assert not names & {"lightning", "pytorch_lightning"}
 
 
 def test_the_plugin_stands_apart():
-    """It serves other projects: pytest and the standard library are all that it needs."""
-    for path in (PACKAGE / "testing").glob("*.py"):
-        assert own_parts(path) <= {"testing"}
+    """It serves other projects: pytest, the page maker and the standard library are all it
+    needs.
+    """
+    for path in [*(PACKAGE / "testing").glob("*.py"), *(PACKAGE / "html").glob("*.py")]:
         others = {name.split(".")[0] for name in imported(path)} - {"ptycho_torch", "pytest"}
         assert others <= sys.stdlib_module_names, path
 
 
-def test_no_file_is_read_with_pickle():
-    for path in modules():
-        text = path.read_text()
-        assert "allow_pickle=True" not in text
-        assert "weights_only=False" not in text
+@pytest.mark.parametrize("module", ["", *(f".{name}" for name in TORCH_FREE)])
+def test_what_is_imported_at_once_needs_neither_torch_nor_pytest(module):
+    """A child process, in which pytest cannot be imported."""
+    code = (
+        "import sys; sys.modules['pytest'] = None\n"
+        f"import ptycho_torch{module}\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_root_has_few_entries():
+    entries = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
+    assert len(entries) <= MAX_ENTRIES, sorted(entries)
+
+
+def test_no_two_modules_share_a_name():
+    names = [path.name for path in MODULES if not path.name.startswith("__")]
+    assert len(names) == len(set(names))
+
+
+@EACH
+def test_every_line_fits(path):
+    lines = path.read_text().splitlines()
+    assert not [number for number, line in enumerate(lines, 1) if len(line) > MAX_COLUMNS]
+
+
+@EACH
+def test_every_function_takes_few_arguments(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            names = [one.arg for one in given if one.arg not in ("self", "cls")]
+            assert len(names) <= MAX_ARGUMENTS, f"{node.name}({', '.join(names)})"
+
+
+@EACH
+def test_no_error_is_caught_without_its_name(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            rethrown = any(isinstance(one, ast.Raise) for one in ast.walk(node))
+            assert rethrown or caught not in ("everything", "Exception", "BaseException")
+
+
+@EACH
+def test_no_file_is_read_with_pickle(path):
+    text = path.read_text()
+    assert "allow_pickle=True" not in text
+    assert "weights_only=False" not in text
+
+
+ENTRIES = {
+    **registry.GENERATORS,
+    **registry.LOSSES,
+    **{f"reader {i}": entry for i, entry in enumerate(registry.READERS)},
+    **{f"writer of scans, {name}": entry for name, entry in registry.SCAN_WRITERS.items()},
+    **{f"writer of results, {name}": entry for name, entry in registry.RESULT_WRITERS.items()},
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_of_the_registry_is_there(name):
+    assert registry.load(ENTRIES[name]) is not None
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_options_and_a_function(name):
+    command = COMMANDS[name]
+    assert issubclass(registry.load(command.options), Options)
+    assert callable(registry.load(command.function))

@@ -19,7 +19,9 @@ LEDGER = "# Ledger\n\n| attempt | result |\n| --- | --- |\n| #6 | GREEN |\n"
 
 
 @pytest.mark.parametrize(("good", "status", "colour"), [(True, 0, "green"), (False, 1, "red")])
-def test_one_run_leaves_summary_log_manifest_and_ledger_entry(good, status, colour, tmp_path, monkeypatch):
+def test_one_run_leaves_summary_log_manifest_and_ledger_entry(
+    good, status, colour, tmp_path, monkeypatch
+):
     monkeypatch.setenv("PYTHONPATH", str(evidence.ROOT))
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "fix_plan.md").write_text(LEDGER)

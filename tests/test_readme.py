@@ -19,7 +19,11 @@ def blocks(language: str) -> list[str]:
 def test_the_commands_run_one_after_the_other_and_then_the_python(tmp_path, monkeypatch):
     """In process, and in a smaller size, so that it takes seconds; nothing else is changed."""
     monkeypatch.chdir(tmp_path)
-    programs = {"ptycho-torch simulate": simulate, "python -m ptycho_torch.train": train.main, "ptycho-torch compare": compare}
+    programs = {
+        "ptycho-torch simulate": simulate,
+        "python -m ptycho_torch.train": train.main,
+        "ptycho-torch compare": compare,
+    }
     programs |= {"python -m ptycho_torch.inference": inference.main}
     lines = [line for block in blocks("") for line in block.splitlines()]
     commands = [line for line in lines if line.startswith(tuple(programs))]

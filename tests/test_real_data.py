@@ -1,4 +1,6 @@
-"""A measured scan, a Siemens star; not part of the project, and skipped with a reason where it is absent."""
+"""A measured scan, a Siemens star; not part of the project, and skipped with a reason where it is
+absent.
+"""
 
 import json
 
@@ -8,8 +10,8 @@ from scipy.ndimage import map_coordinates
 
 from ptycho_torch.config import InferenceConfig, TrainingConfig
 from ptycho_torch.inference import reconstruct
-from ptycho_torch.readers import read_scan
-from ptycho_torch.readers.reconstruction import read_reconstruction
+from ptycho_torch.io.readers import read_scan
+from ptycho_torch.io.readers.reconstruction import read_reconstruction
 from ptycho_torch.train import train
 
 pytestmark = pytest.mark.real_data
@@ -29,7 +31,8 @@ def test_counts_are_told_from_amplitudes_and_the_probe_is_scaled(measured_scan_f
 def test_a_short_training_shows_the_spokes(measured_scan_file, tmp_path):
     """The phase on circles around the centre repeats once a spoke.
 
-    Its share of the variance is 0.8 in a good image; positions mirrored in x or y leave 0.1, noise less.
+    Its share of the variance is 0.8 in a good image; positions mirrored in x or y leave 0.1, noise
+    less.
     """
     run = train(
         TrainingConfig(
@@ -43,7 +46,11 @@ def test_a_short_training_shows_the_spokes(measured_scan_file, tmp_path):
     )
     image = reconstruct(
         InferenceConfig(
-            model_path=run.path, test_data=measured_scan_file, output_dir=tmp_path / "image", accelerator="cpu", quiet=True
+            model_path=run.path,
+            test_data=measured_scan_file,
+            output_dir=tmp_path / "image",
+            accelerator="cpu",
+            quiet=True,
         )
     )
     assert spoke_share(read_reconstruction(image.reconstruction)) > 0.5

@@ -1,21 +1,18 @@
-"""Is this scan what it says it is? A verdict with evidence."""
+"""Is this scan what its file says? Findings with evidence."""
 
 import dataclasses
 import json
-import logging
 
 from ptycho_torch.config import DoctorConfig
-from ptycho_torch.doctor.examination import examine, examine_quickly, heed, refuse_faults, specimen_of, take_specimen
-from ptycho_torch.doctor.findings import FAULT, Finding
+from ptycho_torch.doctor.examination import apply_overrides, examine, examine_quickly, refuse_errors
+from ptycho_torch.doctor.findings import ERROR, Finding, take_sample
 from ptycho_torch.doctor.picture import save_examination
 from ptycho_torch.errors import RunError
-from ptycho_torch.readers import read_recording
-
-logger = logging.getLogger(__name__)
+from ptycho_torch.io.readers import read_scan
 
 
 def diagnose(config: DoctorConfig) -> list[Finding]:
-    """Examine a scan, print what was found, and draw it.
+    """Examine a scan, print the findings, and draw them.
 
     Args:
         config: The scan, how it is read, and what to write.
@@ -27,23 +24,24 @@ def diagnose(config: DoctorConfig) -> list[Finding]:
         InputError: If the scan cannot be read at all.
         RunError: If something is certainly wrong, after it was printed.
     """
-    specimen = take_specimen(read_recording(config.file, options=config), config)
-    findings = heed(examine(specimen), config)
+    scan = read_scan(config.file, options=config)
+    sample = take_sample(scan, all_totals=True)
+    findings = apply_overrides(examine(scan, sample), config)
     print(as_json(findings) if config.json else as_text(findings))
     if config.picture is not None:
-        save_examination(config.picture, specimen, findings)
-    faults = [finding.check for finding in findings if finding.verdict == FAULT]
-    if faults and config.check == "refuse":
-        raise RunError(f"{specimen.source}: certainly wrong: {', '.join(faults)}")
+        save_examination(config.picture, scan, sample, findings)
+    errors = [finding.check for finding in findings if finding.verdict == ERROR]
+    if errors and config.check == "refuse":
+        raise RunError(f"{scan.source}: certainly wrong: {', '.join(errors)}")
     return findings
 
 
 def as_text(findings: list[Finding]) -> str:
-    """A line for each finding, and the flag that overrides it."""
-    lines = [
-        f"{one.verdict:6} {one.check:12} {one.text}{f' [{one.flag}]' if one.flag and one.flag not in one.text else ''}"
-        for one in findings
-    ]
+    """A line for each finding, with the flag that overrides it."""
+    lines = []
+    for one in findings:
+        flag = f" [{one.flag}]" if one.flag and one.flag not in one.text else ""
+        lines.append(f"{one.verdict:8} {one.check:12} {one.text}{flag}")
     return "\n".join(lines)
 
 
@@ -52,4 +50,4 @@ def as_json(findings: list[Finding]) -> str:
     return json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2)
 
 
-__all__ = ["Finding", "diagnose", "examine", "examine_quickly", "refuse_faults", "specimen_of", "take_specimen"]
+__all__ = ["Finding", "diagnose", "examine", "examine_quickly", "refuse_errors", "take_sample"]

@@ -1,27 +1,26 @@
-"""What the doctor looks at, and what it says."""
+"""Findings of the doctor, and the sample of patterns that it examines."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.patterns import Counts
-from ptycho_torch.scan import Instrument
+from ptycho_torch.data.scan import Scan
 
-GOOD, NOTE, DOUBT, FAULT = "good", "note", "doubt", "fault"  # a fault is certain, a doubt is for the user to judge
-SAMPLE = 256  # patterns that are looked at
+OK, INFO, WARNING, ERROR = "ok", "info", "warning", "error"  # an error is certain; a warning is not
+SAMPLE_SIZE = 256  # patterns that are examined
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        check: What was looked at.
-        verdict: "good", "note", "doubt", or "fault", which is certain.
+        check: Name of the check.
+        verdict: "ok", "info", "warning", or "error", which is certain.
         text: A sentence with the evidence.
         evidence: The same in numbers.
-        flag: What overrides the file, where a flag does.
+        flag: The flag that overrides the file, where there is one.
     """
 
     check: str
@@ -32,53 +31,37 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Specimen:
-    """A scan as the doctor sees it, also without a probe.
+class Sample:
+    """Some patterns of a scan.
 
     Attributes:
-        source: Where it came from.
-        counts: Photons, (N, H, W), read by index.
-        totals: Photons of each pattern, (N,).
-        mask: Good pixels, (H, W).
-        positions_px: Patch centres ``(y, x)``, (N, 2).
-        scan_index: Identifiers, (N,).
-        probe: Modes, (M, H, W), which carry the photons of a mean pattern; None without one.
-        pixel_size_m: Object pixel ``(y, x)``, where known.
-        stated_pixel_m: The one that the file states, where it does.
-        instrument: What is known of the experiment.
-        notes: What the reader concluded.
-        chosen: Indices of the patterns that are looked at, spread over the scan, (K,).
-        sample: They themselves, float32, (K, H, W).
+        indices: Their numbers, spread over the scan, ascending, (K,).
+        patterns: Photons, float32, (K, H, W).
+        totals: Photons on good pixels, of each pattern of the sample, or of the whole scan.
     """
 
-    source: str
-    counts: Counts
+    indices: NDArray[np.int64]
+    patterns: NDArray[np.float32]
     totals: NDArray[np.float64]
-    mask: NDArray[np.bool_]
-    positions_px: NDArray[np.float64]
-    scan_index: NDArray[np.int64]
-    probe: NDArray[np.complex64] | None
-    pixel_size_m: tuple[float, float] | None
-    stated_pixel_m: tuple[float, float] | None
-    instrument: Instrument
-    notes: tuple[str, ...]
-    chosen: NDArray[np.int64]
-    sample: NDArray[np.float32]
 
     @property
     def mean(self) -> NDArray[np.float64]:
         """Mean pattern, (H, W)."""
-        return self.sample.mean(axis=0, dtype=np.float64)
-
-    @property
-    def photons(self) -> float:
-        """Photons of a mean pattern."""
-        return float(self.totals.mean())
+        return self.patterns.mean(axis=0, dtype=np.float64)
 
 
-def choose(n: int) -> NDArray[np.int64]:
-    """Indices spread over a scan of n patterns, in pairs of neighbours, (K,)."""
-    if n <= SAMPLE:
-        return np.arange(n)
-    first = np.linspace(0, n - 2, SAMPLE // 2).astype(np.int64)
-    return np.unique(np.concatenate([first, first + 1]))
+def take_sample(scan: Scan, *, all_totals: bool) -> Sample:
+    """Patterns spread over a scan, in pairs of neighbours.
+
+    Args:
+        scan: Patterns to choose from.
+        all_totals: Sum the photons of every pattern of the scan, which reads all of them.
+    """
+    n = len(scan)
+    indices = np.arange(n)
+    if n > SAMPLE_SIZE:
+        first = np.linspace(0, n - 2, SAMPLE_SIZE // 2).astype(np.int64)
+        indices = np.unique(np.concatenate([first, first + 1]))
+    patterns = np.asarray(scan.counts[indices], dtype=np.float32)
+    totals = (patterns * scan.mask).sum(axis=(1, 2), dtype=np.float64)
+    return Sample(indices, patterns, scan.pattern_totals() if all_totals else totals)

@@ -1,4 +1,4 @@
-"""How the detector lies against the scan, found by trying: the right orientation is the one that an object explains."""
+"""Find the orientation of the detector: in the right one, an object explains the patterns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,37 +9,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptycho_torch.doctor.findings import FAULT, GOOD, NOTE, Finding
-from ptycho_torch.doctor.patterns import circular_center, offset
-from ptycho_torch.grouping import nearest_to_middle
-from ptycho_torch.physics import (
-    coherent_sum,
-    extract_patches,
-    far_field,
-    far_field_adjoint,
-    illumination,
-    incoherent_sum,
-    locate,
-    place_patches,
-)
-from ptycho_torch.readers.assembly import SIGNS, resample_probe
-from ptycho_torch.readers.conversion import Orientation, Window
-from ptycho_torch.scan import Scan
+from ptycho_torch.data.detector import Orientation, Window
+from ptycho_torch.data.probe import resample_probe, ring_centroid, ring_offset, scaled_to
+from ptycho_torch.data.scan import Scan
+from ptycho_torch.doctor.findings import ERROR, INFO, OK, Finding
+from ptycho_torch.io.readers.to_scan import SIGNS
+from ptycho_torch.physics.forward import illumination, scan_layout
+from ptycho_torch.physics.incoherent import coherent_sum, incoherent_sum
+from ptycho_torch.physics.patches import extract_patches, place_patches
+from ptycho_torch.physics.propagation import far_field, far_field_adjoint
 
-PATTERNS = 36  # that are tried; enough of a neighbourhood to contradict itself
-LARGEST = 64  # detector pixels; the middle of larger patterns is tried
-SCREENING, ITERATIONS = 3, 10  # gradient steps for all, and for the best
-FINALISTS = 12
-STEP = 0.9
-DARKEST = 0.05  # of the brightest light; below it, steps fade
-ALIKE = 0.02  # relative difference of residuals that a symmetric probe leaves at random
-DISTINCT = 0.15  # relative difference of residuals above which two ways differ
-WRONG = 1.0  # relative excess of the residual as stored that is certain; 40 good scans reached 0.32, 14 wrong ones began at 4.3
+PATTERNS = 36  # patterns of the trial; they overlap enough to contradict each other
+LARGEST = 64  # detector pixels; only the middle of larger patterns is used
+SCREENING, ITERATIONS = 3, 10  # gradient steps for all hypotheses, and for the best ones
+FINALISTS = 12  # hypotheses that get the larger number of steps
+STEP = 0.9  # of the gradient over the illumination
+DARKEST = 0.05  # of the brightest illumination; steps are smaller where it is darker
+# Relative difference of residuals between equivalent orientations of a symmetric probe.
+ALIKE = 0.02
+DISTINCT = 0.15  # relative difference of residuals above which two orientations differ
+# Relative excess of the residual as stored that is certain. 40 good scans reached 0.32, and 14
+# wrong ones began at 4.3.
+WRONG = 1.0
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One way in which patterns and positions may have to be turned.
+    """A possible orientation of patterns and positions.
 
     Attributes:
         orientation: Of the patterns.
@@ -53,7 +49,7 @@ class Hypothesis:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What a user gives to have it so; none for the scan as it is."""
+        """The flags for this orientation; none for the scan as stored."""
         turned = self.orientation
         given = {
             "--transpose": turned.transpose,
@@ -66,54 +62,66 @@ class Hypothesis:
 
 
 def hypotheses(*, square: bool) -> Iterator[Hypothesis]:
-    """All of them; patterns that are not square are not transposed."""
+    """All hypotheses; patterns that are not square are not transposed."""
     for transpose, flip_y, flip_x, swap in product((False, True), repeat=4):
         if square or not transpose:
-            yield from (Hypothesis(Orientation(transpose, flip_y, flip_x), swap, negate) for negate in SIGNS)
+            yield from (
+                Hypothesis(Orientation(transpose, flip_y, flip_x), swap, negate) for negate in SIGNS
+            )
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A hypothesis and what is left unexplained after a few iterations, as an R-factor."""
+    """A hypothesis and its R-factor after a few iterations."""
 
     hypothesis: Hypothesis
     residual: float
 
 
 def try_orientations(scan: Scan) -> list[Trial]:
-    """The hypotheses that fit best and the scan as it is, with their residuals, the best first.
+    """Trials of the hypotheses that fit best and of the scan as stored, the best first.
 
     Patterns are centred on those of the probe: a shift of them is a ramp of the object, which says
     nothing about their orientation.
 
     Args:
-        scan: With its probe; a neighbourhood in its middle is tried, and the middle of its patterns.
+        scan: With its probe; a neighbourhood in its middle is tried, and the middle of its
+            patterns.
     """
-    part = scan.subset(nearest_to_middle(scan.positions_px, min(PATTERNS, len(scan))))
+    part = scan.central_subset(PATTERNS)
     height, width = part.pattern_shape
     size = (min(height, LARGEST), min(width, LARGEST))
-    window = Window((height // 2 - size[0] // 2, width // 2 - size[1] // 2), size)
+    window = Window.central(size, (height, width))
     amplitude = np.sqrt(window.apply(np.asarray(part.counts[:], dtype=np.float32)))
     mask = window.apply(part.mask)
-    probe = resample_probe(part.probe.astype(np.complex128), size, size)
+    probe = resample_probe(part.need_probe().astype(np.complex128), size, size)
     photons = float(np.sum(amplitude * amplitude * mask, dtype=np.float64)) / len(part)
-    probe = (probe * np.sqrt(photons / np.sum(np.abs(probe) ** 2))).astype(np.complex64)
+    beam = scaled_to(probe, photons).astype(np.complex64)
     placed = part.positions_px * np.array(size) / np.array([height, width])
-    middle = circular_center(np.fft.fftshift(np.sum(np.abs(np.fft.fft2(probe)) ** 2, axis=0)))
+    middle = ring_centroid(np.fft.fftshift(np.sum(np.abs(np.fft.fft2(beam)) ** 2, axis=0)))
 
     def try_one(one: Hypothesis, iterations: int) -> Trial:
-        """The residual of a hypothesis, with patterns as they lie and moved onto the probe's, whichever is better."""
+        """The residual of a hypothesis, the better of patterns as stored and moved to the probe."""
         positions = (placed[:, ::-1] if one.swap_xy else placed) * SIGNS[one.negate]
         turned, good = one.orientation.apply(amplitude), one.orientation.apply(mask)
-        shift = tuple(np.rint(offset(middle, circular_center(np.square(turned).mean(axis=0)), size)).astype(int).tolist())
+        offset = ring_offset(middle, ring_centroid(np.square(turned).mean(axis=0)), size)
+        shift = tuple(np.rint(offset).astype(int).tolist())
         left = [
-            residual(np.roll(turned, by, axis=(-2, -1)), np.roll(good, by, axis=(-2, -1)), positions, probe, iterations)
+            residual(
+                np.roll(turned, by, axis=(-2, -1)),
+                np.roll(good, by, axis=(-2, -1)),
+                positions,
+                beam,
+                iterations,
+            )
             for by in {(0, 0), shift}
         ]
         return Trial(one, min(left))
 
     everything = hypotheses(square=size[0] == size[1])
-    first = sorted((try_one(one, SCREENING) for one in everything), key=lambda trial: trial.residual)
+    first = sorted(
+        (try_one(one, SCREENING) for one in everything), key=lambda trial: trial.residual
+    )
     stored = [trial for trial in first[FINALISTS:] if not trial.hypothesis.flags]
     finalists = [try_one(trial.hypothesis, ITERATIONS) for trial in (*first[:FINALISTS], *stored)]
     return sorted(finalists, key=lambda trial: trial.residual)
@@ -121,13 +129,20 @@ def try_orientations(scan: Scan) -> list[Trial]:
 
 @torch.inference_mode()
 def residual(
-    amplitude: NDArray, mask: NDArray[np.bool_], positions_px: NDArray, probe: NDArray[np.complex64], iterations: int
+    amplitude: NDArray,
+    mask: NDArray[np.bool_],
+    positions_px: NDArray,
+    probe: NDArray[np.complex64],
+    iterations: int,
 ) -> float:
     """R-factor of the object that a few gradient steps from empty space reach.
 
     ::
 
-        O <- O + 0.9 sum_n place_n( conj(P_n) F^-1[ Psi_n (A_n / |Psi_n| - 1) ] ) / (light + 5 % of its maximum)
+        O <- O + 0.9 sum_n place_n( conj(P_n) F^-1[ Psi_n (A_n / |Psi_n| - 1) ] ) / (L + max(L) /
+        20)
+
+    with the illumination L.
 
     Args:
         amplitude: Root of the counts, (N, H, W), zero frequency at ``[H // 2, W // 2]``.
@@ -138,8 +153,10 @@ def residual(
     """
     corners = positions_px - positions_px.min(axis=0)
     extent = np.ceil(corners.max(axis=0)).astype(int) + probe.shape[-2:]
-    geometry = locate(
-        torch.from_numpy(corners.astype(np.float32))[None], torch.from_numpy(probe)[None], (int(extent[0]), int(extent[1]))
+    geometry = scan_layout(
+        torch.from_numpy(corners.astype(np.float32))[None],
+        torch.from_numpy(probe)[None],
+        (int(extent[0]), int(extent[1])),
     )
     measured = torch.from_numpy(np.fft.ifftshift(amplitude, axes=(-2, -1)).astype(np.float32))[None]
     good = torch.from_numpy(np.fft.ifftshift(mask).copy())
@@ -163,28 +180,48 @@ def _unexplained(modulus: Tensor, measured: Tensor, good: Tensor) -> float:
     return float(difference / (measured * good).square().sum(dtype=torch.float64))
 
 
-def judge(trials: list[Trial]) -> Finding:
-    """What the trials say: as the scan is, otherwise, or nothing."""
+def orientation_finding(trials: list[Trial]) -> Finding:
+    """The finding from the trials: as stored, turned, or no decision."""
     best = trials[0].residual
     alike = [trial for trial in trials if trial.residual <= best * (1 + ALIKE)]
     simplest, *_ = by_length = sorted(alike, key=lambda trial: len(trial.hypothesis.flags))
-    as_simple = [trial for trial in by_length[1:] if len(trial.hypothesis.flags) == len(simplest.hypothesis.flags)]
+    as_simple = [
+        trial
+        for trial in by_length[1:]
+        if len(trial.hypothesis.flags) == len(simplest.hypothesis.flags)
+    ]
     others = [trial.residual for trial in trials if trial not in alike]
     stored = next(trial.residual for trial in trials if not trial.hypothesis.flags)
     margin = others[0] / best - 1 if others else 0.0
-    evidence = {"residual_best": best, "residual_as_stored": stored, "margin": margin, "alike": len(alike)}
+    evidence = {
+        "residual_best": best,
+        "residual_as_stored": stored,
+        "margin": margin,
+        "alike": len(alike),
+    }
     flags = " ".join(simplest.hypothesis.flags)
     others_say = f"the next {100 * margin:.0f} % worse"
-    figures = f"R {best:.3g} against {stored:.3g} as it is stored, {others_say}" if flags else f"R {best:.3g}, {others_say}"
+    figures = (
+        f"R {best:.3g} against {stored:.3g} as it is stored, {others_say}"
+        if flags
+        else f"R {best:.3g}, {others_say}"
+    )
     if not flags and margin > DISTINCT:
         text = (
-            f"patterns and positions fit as they are stored (R {best:.3g}; any other way is {100 * margin:.0f} % worse or more)"
+            f"patterns and positions fit as they are stored (R {best:.3g}; any other way is "
+            f"{100 * margin:.0f} % worse or more)"
         )
-        return Finding("orientation", GOOD, text, evidence)
+        return Finding("orientation", OK, text, evidence)
     if flags and stored / best - 1 > WRONG and margin > DISTINCT:
-        mirrored = "".join(f"; {' '.join(trial.hypothesis.flags)} fits as well, with a mirror image" for trial in as_simple)
+        mirrored = "".join(
+            f"; {' '.join(trial.hypothesis.flags)} fits as well, with a mirror image"
+            for trial in as_simple
+        )
         text = f"patterns and positions fit when turned by {flags} ({figures}){mirrored}"
-        return Finding("orientation", FAULT, text, evidence, flags)
+        return Finding("orientation", ERROR, text, evidence, flags)
     leaning = f"turned by {flags}" if flags else "as they are stored"
-    text = f"no verdict: patterns and positions fit best {leaning}, with too small a margin ({figures})"
-    return Finding("orientation", NOTE, text, evidence)
+    text = (
+        f"no verdict: patterns and positions fit best {leaning}, with too small a margin "
+        f"({figures})"
+    )
+    return Finding("orientation", INFO, text, evidence)

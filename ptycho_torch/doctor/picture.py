@@ -1,4 +1,4 @@
-"""What the doctor saw, on one page."""
+"""A picture of an examination: patterns, positions, probe, histogram and findings."""
 
 import textwrap
 from pathlib import Path
@@ -7,57 +7,71 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ptycho_torch.doctor.findings import DOUBT, FAULT, Finding, Specimen
-from ptycho_torch.doctor.patterns import circular_center, smooth
-from ptycho_torch.doctor.positions import beam_diameter
-from ptycho_torch.plots import plot_pattern, plot_probe, save_figure
+from ptycho_torch.data.probe import beam_diameter, ring_centroid
+from ptycho_torch.data.scan import Scan
+from ptycho_torch.doctor.findings import ERROR, WARNING, Finding, Sample
+from ptycho_torch.doctor.pattern_checks import smooth
+from ptycho_torch.evaluation.plots import plot_pattern, plot_probe, save_figure
 
-CIRCLES = 2000  # beams that are drawn; more would be a grey patch
+CIRCLES = 2000  # positions up to which beams are drawn; more of them hide each other
 
 
-def save_examination(path: Path, specimen: Specimen, findings: list[Finding]) -> None:
-    """Picture of the mean pattern and its centre, the positions with their overlap, probe, histogram, and some patterns."""
+def save_examination(path: Path, scan: Scan, sample: Sample, findings: list[Finding]) -> None:
+    """Write the picture of an examination."""
     figure = Figure(figsize=(15, 11), layout="constrained")
     axes = figure.subplots(3, 3)
-    plot_mean(axes[0, 0], specimen)
-    plot_positions(axes[0, 1], specimen)
-    if specimen.probe is not None:
-        plot_probe(axes[0, 2], specimen.probe)
+    plot_mean(axes[0, 0], scan, sample)
+    plot_positions(axes[0, 1], scan, sample)
+    if scan.probe is not None:
+        plot_probe(axes[0, 2], scan.probe)
     else:
         axes[0, 2].text(0.5, 0.5, "no probe", ha="center")
         axes[0, 2].set_axis_off()
-    plot_histogram(axes[1, 0], specimen)
-    plot_light(axes[1, 1], specimen)
+    plot_histogram(axes[1, 0], scan, sample)
+    plot_light(axes[1, 1], scan, sample)
     write_findings(axes[1, 2], findings)
-    order = np.argsort(specimen.sample.sum(axis=(1, 2)))
-    for place, name, number in zip(axes[2], ("darkest", "median", "brightest"), (0, len(order) // 2, -1), strict=True):
+    order = np.argsort(sample.patterns.sum(axis=(1, 2)))
+    for place, name, number in zip(
+        axes[2], ("darkest", "median", "brightest"), (0, len(order) // 2, -1), strict=True
+    ):
         shown = order[number]
-        plot_pattern(place, specimen.sample[shown], title=f"Pattern {specimen.chosen[shown]}, the {name} of those seen")
-    figure.suptitle(specimen.source, fontsize=10)
+        plot_pattern(
+            place,
+            sample.patterns[shown],
+            title=f"Pattern {sample.indices[shown]}, the {name} of those seen",
+        )
+    figure.suptitle(scan.source, fontsize=10)
     save_figure(path, figure)
 
 
-def plot_mean(axes: Axes, specimen: Specimen) -> Axes:
-    """The mean pattern, bad pixels blank, with the middle of the window and the centre that was found."""
-    mean = np.where(specimen.mask, np.maximum(specimen.mean, 0.5 / len(specimen.sample)), np.nan)
+def plot_mean(axes: Axes, scan: Scan, sample: Sample) -> Axes:
+    """The mean pattern, bad pixels blank, with the middle of the window and the found centre."""
+    mean = np.where(scan.mask, np.maximum(sample.mean, 0.5 / len(sample.patterns)), np.nan)
     plot_pattern(axes, mean, title="Mean pattern")
-    y, x = circular_center(smooth(specimen.mean, specimen.mask))
-    axes.plot(mean.shape[1] // 2, mean.shape[0] // 2, "+", color="white", markersize=14, label="middle")
+    y, x = ring_centroid(smooth(sample.mean, scan.mask))
+    axes.plot(
+        mean.shape[1] // 2, mean.shape[0] // 2, "+", color="white", markersize=14, label="middle"
+    )
     axes.plot(x, y, "x", color="cyan", markersize=10, label="found centre")
     axes.legend(loc="upper right", fontsize=8)
     return axes
 
 
-def plot_positions(axes: Axes, specimen: Specimen) -> Axes:
+def plot_positions(axes: Axes, scan: Scan, sample: Sample) -> Axes:
     """The scan positions in their order, each with its beam."""
-    y, x = specimen.positions_px.T
+    y, x = scan.positions_px.T
     axes.plot(x, y, color="0.7", linewidth=0.5)
     axes.scatter(x, y, s=6, c=np.arange(len(x)), cmap="viridis")
-    if specimen.probe is not None and len(x) <= CIRCLES:
+    if scan.probe is not None and len(x) <= CIRCLES:
         angle = np.linspace(0, 2 * np.pi, 40)
-        radius = beam_diameter(specimen.probe) / 2
-        for middle_y, middle_x in specimen.positions_px[:: max(1, len(x) // 60)]:
-            axes.plot(middle_x + radius * np.cos(angle), middle_y + radius * np.sin(angle), color="tab:red", linewidth=0.3)
+        radius = beam_diameter(scan.probe) / 2
+        for middle_y, middle_x in scan.positions_px[:: max(1, len(x) // 60)]:
+            axes.plot(
+                middle_x + radius * np.cos(angle),
+                middle_y + radius * np.sin(angle),
+                color="tab:red",
+                linewidth=0.3,
+            )
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.set_title("Positions in their order, some beams")
@@ -66,9 +80,9 @@ def plot_positions(axes: Axes, specimen: Specimen) -> Axes:
     return axes
 
 
-def plot_histogram(axes: Axes, specimen: Specimen) -> Axes:
+def plot_histogram(axes: Axes, scan: Scan, sample: Sample) -> Axes:
     """How often each count occurs on good pixels."""
-    values = specimen.sample[:, specimen.mask]
+    values = sample.patterns[:, scan.mask]
     top = max(float(values.max()), 1.0)
     bins = np.unique(np.concatenate([[0, 1], np.geomspace(1, top + 1, 60).round()]))
     axes.stairs(np.histogram(values, bins)[0], bins, fill=True)
@@ -80,9 +94,9 @@ def plot_histogram(axes: Axes, specimen: Specimen) -> Axes:
     return axes
 
 
-def plot_light(axes: Axes, specimen: Specimen) -> Axes:
+def plot_light(axes: Axes, scan: Scan, sample: Sample) -> Axes:
     """Photons of every pattern in their order."""
-    axes.plot(specimen.totals, ".", markersize=3)
+    axes.plot(sample.totals, ".", markersize=3)
     axes.set_ylim(bottom=0)
     axes.set_title("Light")
     axes.set_xlabel("pattern")
@@ -91,13 +105,20 @@ def plot_light(axes: Axes, specimen: Specimen) -> Axes:
 
 
 def write_findings(axes: Axes, findings: list[Finding]) -> Axes:
-    """What was found, in words."""
-    colours = {FAULT: "tab:red", DOUBT: "tab:orange"}
+    """The findings as text."""
+    colours = {ERROR: "tab:red", WARNING: "tab:orange"}
     axes.set_axis_off()
     axes.set_title("Findings")
     for row, finding in enumerate(findings):
         text = f"{finding.verdict.upper()}  {finding.check}: {finding.text}"
         lines = "\n   ".join(textwrap.wrap(text, width=80))
-        written = axes.text(0, 0.97 - row / 10, lines, fontsize=7, va="top", color=colours.get(finding.verdict, "black"))
+        written = axes.text(
+            0,
+            0.97 - row / 10,
+            lines,
+            fontsize=7,
+            va="top",
+            color=colours.get(finding.verdict, "black"),
+        )
         written.set_in_layout(False)
     return axes

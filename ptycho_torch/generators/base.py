@@ -1,19 +1,27 @@
-"""What all generators have in common."""
+"""The interface of all generators."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from ptycho_torch.scan import Group
+from ptycho_torch.data.scan import Group
 
 
 class Generator(nn.Module, ABC):
-    """A group of patterns in, one piece of object out."""
+    """A network: a group of patterns in, one piece of object out.
+
+    Attributes:
+        gridsize: Side of the square group that it prefers for training.
+        inference_group_size: Number of patterns that it prefers to reconstruct at once.
+        variable_group_size: Whether it takes groups of any size, not only of the size it was built
+            for.
+        settings: Arguments of its constructor, plain numbers and strings, kept in checkpoints.
+    """
 
     gridsize: ClassVar[int]
-    tile: ClassVar[int]
-    any_size: ClassVar[bool]
+    inference_group_size: ClassVar[int]
+    variable_group_size: ClassVar[bool]
     settings: dict[str, Any]
 
     @abstractmethod
@@ -21,7 +29,7 @@ class Generator(nn.Module, ABC):
         """The object under each group.
 
         Args:
-            group: Patterns with their places and their illumination.
+            group: Patterns with their positions and their illumination.
             canvas_shape: ``(Y, X)`` to draw on, at least ``group.canvas_shape()``.
 
         Returns:

@@ -1,4 +1,4 @@
-"""The U-Net generator: amplitude patches in, complex patches out, averaged on the canvas."""
+"""The U-Net generator: it turns amplitudes into complex patches and averages them on the canvas."""
 
 import math
 
@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ptycho_torch.data.scan import Group
 from ptycho_torch.generators.base import Generator
-from ptycho_torch.physics import locate, photons_per_exposure, place_patches
-from ptycho_torch.scan import Group
+from ptycho_torch.physics.forward import scan_layout
+from ptycho_torch.physics.patches import place_patches
+from ptycho_torch.physics.probe_shift import photons_per_exposure
 
-FLOOR = 1e-6  # of the brightest light; below it the average is of nothing, and the canvas is empty space
+FLOOR = 1e-6  # of the brightest illumination; where it is darker, the canvas is empty space
 
 
 class UNet(Generator):
@@ -21,7 +23,7 @@ class UNet(Generator):
     PtychoNN and PtychoPINN [1]_ [2]_.
 
     Args:
-        members: Patterns in a group.
+        group_size: Patterns in a group.
         width: Channels at full resolution; doubled at each of three coarser levels.
 
     References:
@@ -33,38 +35,44 @@ class UNet(Generator):
     """
 
     gridsize = 2
-    tile = 4
-    any_size = False
+    inference_group_size = 4
+    variable_group_size = False
 
-    def __init__(self, members: int, width: int = 24) -> None:
+    def __init__(self, group_size: int, width: int = 24) -> None:
         super().__init__()
-        self.settings = {"members": members, "width": width}
+        self.settings = {"group_size": group_size, "width": width}
         widths = [width, 2 * width, 4 * width]
-        self.encoder = nn.ModuleList(_block(i, o) for i, o in zip([members, *widths], [*widths, 4 * width], strict=False))
-        self.amplitude = Decoder(widths, members)
-        self.phase = Decoder(widths, members)
+        self.encoder = nn.ModuleList(
+            _block(i, o) for i, o in zip([group_size, *widths], [*widths, 4 * width], strict=False)
+        )
+        self.amplitude = Decoder(widths, group_size)
+        self.phase = Decoder(widths, group_size)
 
     def forward(self, group: Group, canvas_shape: tuple[int, int]) -> Tensor:
         """See `Generator.forward`."""
         photons = photons_per_exposure(group.probe)[:, None, None, None]
         pixels = math.prod(group.counts.shape[-2:])
         patches = self.patches((group.counts * group.mask[:, None] / photons * pixels).sqrt())
-        geometry = locate(group.corners_px, group.probe, canvas_shape)
-        weight = (geometry.probe.real.square() + geometry.probe.imag.square()).sum(dim=2)
-        total = place_patches(patches * weight, geometry.indices, geometry.canvas_shape)
-        light = place_patches(weight, geometry.indices, geometry.canvas_shape)
+        layout = scan_layout(group.corners_px, group.probe, canvas_shape)
+        weight = (layout.probe.real.square() + layout.probe.imag.square()).sum(dim=2)
+        total = place_patches(patches * weight, layout.indices, layout.canvas_shape)
+        light = place_patches(weight, layout.indices, layout.canvas_shape)
         lit = light > FLOOR * light.amax(dim=(-2, -1), keepdim=True)
-        return torch.where(lit, total / light.clamp_min(torch.finfo(light.dtype).tiny), torch.ones_like(total))
+        return torch.where(
+            lit, total / light.clamp_min(torch.finfo(light.dtype).tiny), torch.ones_like(total)
+        )
 
     def patches(self, amplitude: Tensor) -> Tensor:
-        """Complex patches, (B, C, H, W), from normalised amplitudes (mean square 1), real, (B, C, H, W)."""
+        """Complex patches, (B, C, H, W), from amplitudes of mean square 1, (B, C, H, W)."""
         height, width = amplitude.shape[-2:]
         pad = (0, -width % 8, 0, -height % 8)  # three halvings
         features, skips = functional.pad(torch.log1p(amplitude), pad), []
         for level, block in enumerate(self.encoder):
             features = block(functional.max_pool2d(features, 2) if level else features)
             skips.append(features)
-        modulus = functional.softplus(self.amplitude(skips).float() + math.log(math.e - 1))  # 1 at the start
+        modulus = functional.softplus(
+            self.amplitude(skips).float() + math.log(math.e - 1)
+        )  # 1 at the start
         angle = math.pi * torch.tanh(self.phase(skips).float())
         return torch.polar(modulus, angle)[..., :height, :width]
 
@@ -74,14 +82,14 @@ class Decoder(nn.Module):
 
     Args:
         widths: Channels of the levels, finest first.
-        members: Channels of the result.
+        channels_out: Channels of the result.
     """
 
-    def __init__(self, widths: list[int], members: int) -> None:
+    def __init__(self, widths: list[int], channels_out: int) -> None:
         super().__init__()
         coarser = [*widths[1:], widths[-1]]
         self.blocks = nn.ModuleList(_block(c + w, w) for w, c in zip(widths, coarser, strict=True))
-        self.last = nn.Conv2d(widths[0], members, 3, padding=1)
+        self.last = nn.Conv2d(widths[0], channels_out, 3, padding=1)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.last.weight.mul_(0.1)  # starts near empty space

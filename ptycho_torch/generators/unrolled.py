@@ -1,4 +1,4 @@
-"""The unrolled generator: sweeps of physics steps that the data ask for, each corrected by a small network."""
+"""The unrolled generator: sweeps of gradient steps, each corrected by a small network."""
 
 import math
 
@@ -6,27 +6,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ptycho_torch.data.scan import Group
 from ptycho_torch.generators.base import Generator
-from ptycho_torch.physics import (
-    Geometry,
-    backproject_residual,
-    illumination,
-    incoherent_sum,
-    locate,
-    slow_phase_gain,
-    with_slow_phase,
-)
-from ptycho_torch.scan import Group
+from ptycho_torch.physics.backprojection import backproject_residual
+from ptycho_torch.physics.forward import ScanLayout, illumination, scan_layout
+from ptycho_torch.physics.incoherent import incoherent_sum
+from ptycho_torch.physics.low_frequency import low_frequency_gain, precondition_phase
 
 SUBSETS = 12  # of a sweep; each spreads over the whole group, so that its patterns hardly overlap
-SLOW_PHASE_EVERY = 3  # subsets; with every one, training takes a quarter longer and little is gained
-DARKEST = 0.2  # of the brightest light, added to the preconditioner; steps fade where there is little light
+SLOW_PHASE_EVERY = 3  # subsets; preconditioning the phase in every one takes a quarter longer
+DARKEST = 0.2  # of the brightest illumination, added to the preconditioner
 SOFTENING = 0.1  # of the mean pattern, in the residual
 FLOOR = 0.1  # photons, in the residual
-LIT = 0.01  # of the brightest light; where it is darker there is nothing to correct
+LIT = 0.01  # of the brightest illumination; darker pixels are outside of the support
 FIRST_STEPS = (1.0, 0.8, 0.5, 0.3, 0.2, 0.1)  # before learning; one for each stage
 FIRST_MOMENTUM = 0.8  # before learning
-REACH = 0.5  # of one correction; keeps a stage from destroying what it was given
+MAX_CORRECTION = 0.5  # of one stage, so that it cannot destroy its input
 
 
 class Unrolled(Generator):
@@ -35,8 +30,8 @@ class Unrolled(Generator):
     A sweep goes through subsets of the patterns, one after the other, each a preconditioned
     gradient step with momentum: an rPIE [1]_ of small batches, of which some go farther in slow
     phases. A small convolutional network sees the canvas, the displacement of the sweep, and the
-    light, and answers with a gate on the displacement and a correction. Steps, momentum and networks
-    are learned through all stages. The idea of unrolling is that of [2]_.
+    light, and answers with a gate on the displacement and a correction. Steps, momentum and
+    networks are learned through all stages. The idea of unrolling is that of [2]_.
 
     It is given the probe and the positions, so it carries over to other objects, doses and scans.
 
@@ -52,24 +47,26 @@ class Unrolled(Generator):
     """
 
     gridsize = 8
-    tile = 1024
-    any_size = True
+    inference_group_size = 1024
+    variable_group_size = True
 
     def __init__(self, width: int = 16, levels: int = 3) -> None:
         super().__init__()
         self.settings = {"width": width, "levels": levels}
         stages = len(FIRST_STEPS)
         self.log_step = nn.Parameter(torch.tensor(FIRST_STEPS).log())
-        self.momentum = nn.Parameter(torch.full((stages,), math.log(FIRST_MOMENTUM / (1 - FIRST_MOMENTUM))))
+        self.momentum = nn.Parameter(
+            torch.full((stages,), math.log(FIRST_MOMENTUM / (1 - FIRST_MOMENTUM)))
+        )
         self.corrections = nn.ModuleList(Correction(width, levels) for _ in range(stages))
 
     def forward(self, group: Group, canvas_shape: tuple[int, int]) -> Tensor:
         """See `Generator.forward`."""
         subsets = spread_subsets(group, canvas_shape)
         light = torch.stack([subset.light for subset in subsets]).sum(dim=0)
-        lit = (light > LIT * light.amax(dim=(-2, -1), keepdim=True)).to(light.dtype)
-        gain = slow_phase_gain(group.probe, canvas_shape)
-        box, inside = box_around(lit)
+        support = (light > LIT * light.amax(dim=(-2, -1), keepdim=True)).to(light.dtype)
+        gain = low_frequency_gain(group.probe, canvas_shape)
+        box, inside = box_around(support)
         saturated = 2 * light / (light + light.amax(dim=(-2, -1), keepdim=True)) - 1
         canvas = torch.ones_like(light, dtype=group.probe.dtype)
         velocity = torch.zeros_like(canvas)
@@ -77,22 +74,26 @@ class Unrolled(Generator):
         for step, momentum, correct in zip(steps, momenta, self.corrections, strict=True):
             before = canvas
             for number, subset in enumerate(subsets):
-                pull = subset.pull(canvas)
+                direction = subset.gradient_step(canvas)
                 if number % SLOW_PHASE_EVERY == 0:
-                    pull = with_slow_phase(pull, canvas, lit, gain)
-                velocity = momentum * velocity + step * (1 - momentum) * pull
+                    direction = precondition_phase(direction, canvas, support, gain)
+                velocity = momentum * velocity + step * (1 - momentum) * direction
                 canvas = canvas + velocity
             moved = canvas - before
             seen = moved / step.detach()
-            features = torch.stack([before.real - 1, before.imag, seen.real, seen.imag, saturated], dim=1)
+            features = torch.stack(
+                [before.real - 1, before.imag, seen.real, seen.imag, saturated], dim=1
+            )
             real, imaginary, gate = correct(features[(..., *box)]).unbind(dim=1)
-            correction = inside * within(torch.complex(real, imaginary) + gate * moved[(..., *box)], box, canvas)
+            correction = inside * within(
+                torch.complex(real, imaginary) + gate * moved[(..., *box)], box, canvas
+            )
             canvas = before + moved + correction
         return canvas
 
 
 class Subset:
-    """Patterns of one step of a sweep, and how far the step may go at each pixel.
+    """Patterns of one step of a sweep, with the step size at each pixel.
 
     Args:
         counts: Photons, real, (B, C, H, W), zero frequency at ``[0, 0]``.
@@ -101,18 +102,22 @@ class Subset:
         geometry: Of these patterns.
     """
 
-    def __init__(self, counts: Tensor, softening: Tensor, mask: Tensor, geometry: Geometry) -> None:
+    def __init__(
+        self, counts: Tensor, softening: Tensor, mask: Tensor, geometry: ScanLayout
+    ) -> None:
         self.counts = counts
         self.softening = softening
         self.mask = mask
         self.geometry = geometry
         brightest = incoherent_sum(geometry.probe).amax(dim=(1, 2, 3))
         self.light = illumination(geometry)
-        self.reach = 1 / (self.light + DARKEST * brightest[:, None, None])
+        self.step_size = 1 / (self.light + DARKEST * brightest[:, None, None])
 
-    def pull(self, canvas: Tensor) -> Tensor:
-        """What the patterns ask to be added, complex, (B, Y, X)."""
-        return self.reach * backproject_residual(canvas, self.counts, self.softening, self.mask, self.geometry)
+    def gradient_step(self, canvas: Tensor) -> Tensor:
+        """The preconditioned gradient step of the patterns, complex, (B, Y, X)."""
+        return self.step_size * backproject_residual(
+            canvas, self.counts, self.softening, self.mask, self.geometry
+        )
 
 
 def spread_subsets(group: Group, canvas_shape: tuple[int, int]) -> list[Subset]:
@@ -120,7 +125,9 @@ def spread_subsets(group: Group, canvas_shape: tuple[int, int]) -> list[Subset]:
 
     Depends on where the patterns lie, not on their order.
     """
-    softening = torch.fft.ifftshift(SOFTENING * group.counts.mean(dim=1, keepdim=True) + FLOOR, dim=(-2, -1))
+    softening = torch.fft.ifftshift(
+        SOFTENING * group.counts.mean(dim=1, keepdim=True) + FLOOR, dim=(-2, -1)
+    )
     mask = torch.fft.ifftshift(group.mask, dim=(-2, -1))[:, None]
     order = torch.stack([snake_order(corners) for corners in group.corners_px])  # (B, C)
     each = torch.arange(len(order), device=order.device)[:, None]
@@ -129,12 +136,19 @@ def spread_subsets(group: Group, canvas_shape: tuple[int, int]) -> list[Subset]:
     for part in scattered(parts):
         some = (each, order[:, part::parts])
         counts = torch.fft.ifftshift(group.counts[some], dim=(-2, -1))
-        subsets.append(Subset(counts, softening, mask, locate(group.corners_px[some], group.probe, canvas_shape)))
+        subsets.append(
+            Subset(
+                counts,
+                softening,
+                mask,
+                scan_layout(group.corners_px[some], group.probe, canvas_shape),
+            )
+        )
     return subsets
 
 
 def snake_order(corners_px: Tensor) -> Tensor:
-    """Indices of positions, (C, 2), along a path that goes through them strip by strip, to and fro."""
+    """Indices of positions, (C, 2), along a path through them, strip by strip, to and fro."""
     by_row = torch.argsort(corners_px[:, 0], stable=True)
     strips = by_row.tensor_split(max(1, round(len(corners_px) ** 0.5)))
     path = [strip[torch.argsort(corners_px[strip, 1], stable=True)] for strip in strips]
@@ -142,7 +156,7 @@ def snake_order(corners_px: Tensor) -> Tensor:
 
 
 def scattered(count: int) -> list[int]:
-    """The numbers below ``count`` in an order in which neighbours are far apart, by the golden ratio."""
+    """The numbers below ``count`` in an order by the golden ratio: neighbours are far apart."""
     return sorted(range(count), key=lambda number: (number * (math.sqrt(5) - 1) / 2) % 1)
 
 
@@ -163,7 +177,9 @@ def within(values: Tensor, box: Box, canvas: Tensor) -> Tensor:
     """Values of a box, on a canvas that is zero elsewhere."""
     rows, columns = box
     height, width = canvas.shape[-2:]
-    return functional.pad(values, (columns.start, width - columns.stop, rows.start, height - rows.stop))
+    return functional.pad(
+        values, (columns.start, width - columns.stop, rows.start, height - rows.stop)
+    )
 
 
 class Correction(nn.Module):
@@ -185,7 +201,7 @@ class Correction(nn.Module):
             self.leave.weight.mul_(0.05)  # starts near no correction
 
     def forward(self, features: Tensor) -> Tensor:
-        """Real and imaginary correction, within `REACH`, and a gate within 1; real, (B, 3, Y, X)."""
+        """Real and imaginary correction within `MAX_CORRECTION`, gate within 1, (B, 3, Y, X)."""
         height, width = features.shape[-2:]
         coarsest = 2 ** (len(self.down) - 1)
         padded = functional.pad(features, (0, -width % coarsest, 0, -height % coarsest))
@@ -197,6 +213,9 @@ class Correction(nn.Module):
             skips.append(image)
         for level, convolve in reversed(list(enumerate(self.up))):
             image = functional.gelu(convolve(image)) + skips[level]
-            image = functional.interpolate(image, scale_factor=2.0, mode="bilinear") if level else image
+            image = (
+                functional.interpolate(image, scale_factor=2.0, mode="bilinear") if level else image
+            )
         answer = self.leave(image)[..., :height, :width].float()
-        return torch.cat([REACH * torch.tanh(answer[:, :2] / REACH), torch.tanh(answer[:, 2:])], dim=1)
+        limited = MAX_CORRECTION * torch.tanh(answer[:, :2] / MAX_CORRECTION)
+        return torch.cat([limited, torch.tanh(answer[:, 2:])], dim=1)

@@ -6,13 +6,19 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.physics.incoherent import incoherent_sum
-from ptycho_torch.physics.patches import add_patch, extract_patches, patch_indices, place_patches, split_corners
-from ptycho_torch.physics.probe import shift_probe
-from ptycho_torch.physics.propagate import far_field
+from ptycho_torch.physics.patches import (
+    add_patch,
+    extract_patches,
+    patch_indices,
+    place_patches,
+    split_corners,
+)
+from ptycho_torch.physics.probe_shift import shift_probe
+from ptycho_torch.physics.propagation import far_field
 
 
 @dataclass(frozen=True)
-class Geometry:
+class ScanLayout:
     """Where each patch of a group lies on its canvas, and the probe as it falls there.
 
     Attributes:
@@ -27,8 +33,8 @@ class Geometry:
     canvas_shape: tuple[int, int]
 
 
-def locate(corners_px: Tensor, probe: Tensor, canvas_shape: tuple[int, int]) -> Geometry:
-    """The `Geometry` of groups of patches.
+def scan_layout(corners_px: Tensor, probe: Tensor, canvas_shape: tuple[int, int]) -> ScanLayout:
+    """The `ScanLayout` of groups of patches.
 
     Args:
         corners_px: Minimum corners ``(y, x)`` of the patches on their canvas, real, (B, C, 2).
@@ -43,7 +49,7 @@ def locate(corners_px: Tensor, probe: Tensor, canvas_shape: tuple[int, int]) -> 
     """
     whole, fraction = split_corners(corners_px)
     height, width = probe.shape[-2:]
-    return Geometry(
+    return ScanLayout(
         indices=patch_indices(whole, (height, width), canvas_shape),
         probe=shift_probe(probe[:, None], fraction),
         canvas_shape=canvas_shape,
@@ -79,18 +85,19 @@ def diffraction_intensity(patches: Tensor, probe: Tensor) -> Tensor:
     """
     if patches.shape[-2:] != probe.shape[-2:]:
         raise ValueError(
-            f"patches are {tuple(patches.shape[-2:])} pixels but probe is {tuple(probe.shape[-2:])}; crop or pad the probe first"
+            f"patches are {tuple(patches.shape[-2:])} pixels but probe is "
+            f"{tuple(probe.shape[-2:])}; crop or pad the probe first"
         )
     waves = far_field(patches[..., None, :, :] * probe)  # (..., M, H, W)
     return torch.fft.fftshift(incoherent_sum(waves), dim=(-2, -1))
 
 
-def predict_counts(canvas: Tensor, geometry: Geometry) -> Tensor:
+def predict_counts(canvas: Tensor, geometry: ScanLayout) -> Tensor:
     """Expected photon counts of every pattern of a group.
 
     Args:
         canvas: Object under the group, complex, (B, Y, X).
-        geometry: From `locate`.
+        geometry: From `scan_layout`.
 
     Returns:
         Real, (B, C, H, W), in photons, zero frequency at ``[H // 2, W // 2]``.
@@ -98,11 +105,11 @@ def predict_counts(canvas: Tensor, geometry: Geometry) -> Tensor:
     return diffraction_intensity(extract_patches(canvas, geometry.indices), geometry.probe)
 
 
-def illumination(geometry: Geometry) -> Tensor:
+def illumination(geometry: ScanLayout) -> Tensor:
     """Photons that fell on each canvas pixel, summed over the patterns of the group.
 
     Args:
-        geometry: From `locate`.
+        geometry: From `scan_layout`.
 
     Returns:
         Real, (B, Y, X), in photons.
@@ -110,8 +117,10 @@ def illumination(geometry: Geometry) -> Tensor:
     return place_patches(incoherent_sum(geometry.probe), geometry.indices, geometry.canvas_shape)
 
 
-def coverage(corners_px: Tensor, probe: Tensor, canvas_shape: tuple[int, int]) -> Tensor:
-    """As `illumination`, with each pattern at its nearest whole pixel, which needs no shifted probes.
+def illumination_nearest_pixel(
+    corners_px: Tensor, probe: Tensor, canvas_shape: tuple[int, int]
+) -> Tensor:
+    """As `illumination`, with each pattern at its nearest whole pixel and no shifted probes.
 
     Args:
         corners_px: Minimum corners ``(y, x)`` of the patches on their canvas, (B, C, 2).
@@ -123,7 +132,9 @@ def coverage(corners_px: Tensor, probe: Tensor, canvas_shape: tuple[int, int]) -
     """
     power = incoherent_sum(probe)
     light = power.new_zeros(len(power), *canvas_shape)
-    for canvas, patch, corners in zip(light, power, corners_px.round().long().tolist(), strict=True):
+    for canvas, patch, corners in zip(
+        light, power, corners_px.round().long().tolist(), strict=True
+    ):
         for corner in corners:
             add_patch(canvas, patch, corner)
     return light

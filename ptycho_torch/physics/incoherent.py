@@ -1,4 +1,4 @@
-"""Incoherent sums over the modes of a beam, without the copies that complex arithmetic would make."""
+"""Incoherent sums over probe modes, without the copies that complex arithmetic makes."""
 
 from functools import reduce
 

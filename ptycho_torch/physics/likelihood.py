@@ -1,4 +1,4 @@
-"""How well expected counts explain measured ones.
+"""Losses of expected counts against measured ones.
 
 Both losses are means over the good detector pixels of a group, so that what a group counts does not
 depend on those beside it in a batch. They are zero for a perfect fit, and near one where a perfect
@@ -8,7 +8,7 @@ model meets the counting noise of many photons.
 import torch
 from torch import Tensor
 
-DARK = 0.1  # photons; about the dark level of a counting detector, keeps the logarithm of dark pixels bounded
+DARK = 0.1  # photons; dark level of a counting detector, which bounds the logarithm of dark pixels
 DYNAMIC_RANGE = 1e-4  # of the mean count; darker than that, a model pixel is as good as dark
 EPS = 1e-6  # photons; keeps the root differentiable at zero
 
@@ -50,12 +50,14 @@ def poisson_loss(intensity: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
            diffractive imaging", New J. Phys. 14, 063004 (2012), doi:10.1088/1367-2630/14/6/063004.
     """
     dark = DARK + DYNAMIC_RANGE * counts.mean(dim=(1, 2, 3), keepdim=True)
-    deviance = intensity - counts + (counts + dark) * torch.log((counts + dark) / (intensity + dark))
+    deviance = (
+        intensity - counts + (counts + dark) * torch.log((counts + dark) / (intensity + dark))
+    )
     return 2 * masked_mean(deviance, mask)
 
 
 def amplitude_loss(intensity: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
-    """Squared difference of amplitudes in units of its noise, the Gaussian limit of the Poisson likelihood.
+    """Squared difference of amplitudes in units of its noise, the Gaussian limit of Poisson.
 
     ::
 
@@ -76,6 +78,3 @@ def amplitude_loss(intensity: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
         Opt. Express 20, 25914 (2012), doi:10.1364/OE.20.025914.
     """
     return 4 * masked_mean(((intensity + EPS).sqrt() - counts.sqrt()).square(), mask)
-
-
-LOSSES = {"poisson": poisson_loss, "amplitude": amplitude_loss}

@@ -1,7 +1,7 @@
 """Patches of a canvas at the scan positions, and their adjoint: the sum of patches on a canvas.
 
 A position is split into a whole pixel, at which the patch is cut, and a fraction, by which the
-probe is shifted (`ptycho_torch.physics.probe.shift_probe`). Both shifts act on the product
+probe is shifted (`ptycho_torch.physics.probe_shift.shift_probe`). Both shifts act on the product
 probe x patch alone, and the far-field intensity does not change when that product moves, so
 this is exact as long as the probe is dark at the border of its window.
 """
@@ -26,7 +26,9 @@ def split_corners(corners_px: Tensor) -> tuple[Tensor, Tensor]:
     return whole.long(), corners_px - whole
 
 
-def patch_indices(corners: Tensor, patch_shape: tuple[int, int], canvas_shape: tuple[int, int]) -> Tensor:
+def patch_indices(
+    corners: Tensor, patch_shape: tuple[int, int], canvas_shape: tuple[int, int]
+) -> Tensor:
     """Flat canvas index of every pixel of every patch.
 
     Args:
@@ -44,7 +46,9 @@ def patch_indices(corners: Tensor, patch_shape: tuple[int, int], canvas_shape: t
     rows, columns = canvas_shape
     last = corners.new_tensor([rows - height, columns - width])
     if bool(((corners < 0) | (corners > last)).any()):
-        raise ValueError(f"patches of {patch_shape} pixels reach beyond the canvas of {canvas_shape} pixels")
+        raise ValueError(
+            f"patches of {patch_shape} pixels reach beyond the canvas of {canvas_shape} pixels"
+        )
     y = corners[..., 0, None, None] + torch.arange(height, device=corners.device)[:, None]
     x = corners[..., 1, None, None] + torch.arange(width, device=corners.device)
     canvas = torch.arange(corners.shape[0], device=corners.device)[:, None, None, None]
@@ -89,4 +93,6 @@ def add_patch(canvas: Tensor, patch: Tensor, corner: tuple[int, int]) -> None:
         corner: Whole-pixel minimum corner ``(y, x)``; the patch must lie within the canvas.
     """
     rows = canvas.stride(0)
-    canvas.as_strided(patch.shape, (rows, 1), canvas.storage_offset() + corner[0] * rows + corner[1]).add_(patch)
+    canvas.as_strided(
+        patch.shape, (rows, 1), canvas.storage_offset() + corner[0] * rows + corner[1]
+    ).add_(patch)

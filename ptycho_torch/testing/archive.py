@@ -1,31 +1,34 @@
-"""One folder of evidence: what a test ran, read, made and measured; `manifest.json` is the truth."""
+"""Record a run in a folder of evidence: commands, inputs, artifacts and metrics of a test."""
 
 import contextlib
 import functools
 import hashlib
-import json
 import math
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import pytest
 
 from ptycho_torch.testing.environment import recorded_variables
+from ptycho_torch.testing.manifest import (
+    SCHEMA,
+    Entry,
+    now,
+    sha256,
+    write_atomically,
+    write_manifest,
+)
 from ptycho_torch.testing.privacy import Redactor
 from ptycho_torch.testing.process import DEFAULT_TIMEOUT_S, CommandResult, run_command, shorten
 
-SCHEMA = "urn:ptycho-torch:archive-manifest:1"
-MANIFEST = "manifest.json"
-SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 KEPT_LIMIT_BYTES = 50 * 2**20  # a larger artifact is listed with its SHA-256, not copied
-MESSAGE_LIMIT = 20_000  # characters of a failure's message; the command's whole output is in files of its own
+# Characters of a failure's message; the command's whole output is in files of its own.
+MESSAGE_LIMIT = 20_000
 BETTER = ("higher", "lower", "equal")
 RESULT_KEYS = (
     "state",
@@ -36,85 +39,10 @@ RESULT_KEYS = (
     "problem",
 )  # of a command, as the manifest has them
 
-Entry = dict[str, Any]
-
-
-def now() -> str:
-    """This moment in UTC, as the manifest writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def write_manifest(folder: Path, manifest: Entry) -> None:
-    """Write a folder's manifest; a number that JSON lacks must have been spelled out before."""
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False).encode() + b"\n")
-
-
-def read_manifest(folder: Path) -> Entry:
-    """A folder's manifest.
-
-    Raises:
-        ValueError: If there is none, or it is not one of this schema.
-    """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{folder} holds no readable {MANIFEST}: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise ValueError(f"{folder / MANIFEST} is not of schema {SCHEMA}")
-    known = json.loads(SCHEMA_FILE.read_text())["$defs"]
-    if manifest.get("kind") not in ("run", "session"):
-        raise ValueError(f"{folder / MANIFEST} is neither of a run nor of a session")
-    missing = sorted(set(known[manifest["kind"]]["required"]) - manifest.keys())
-    if missing:
-        raise ValueError(f"{folder / MANIFEST} lacks {', '.join(missing)}")
-    return manifest
-
-
-def run_folders(archive: Path) -> list[Path]:
-    """The folders of an archive that hold a run; whatever else lies there is none of its."""
-    found = []
-    for path in sorted(archive.glob(f"*/{MANIFEST}")):
-        with contextlib.suppress(ValueError):
-            if read_manifest(path.parent)["kind"] == "run":
-                found.append(path.parent)
-    return found
-
-
-def read_kept(folder: Path, kept: Entry) -> bytes | None:
-    """Content of a kept file, or None if it is not what the manifest says it is."""
-    path = (folder / kept["path"]).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        return None
-    data = path.read_bytes()
-    return data if hashlib.sha256(data).hexdigest() == kept["sha256"] else None
-
-
-def folder_name(test: str) -> str:
-    """A portable folder name, different for different tests: the readable end of the id and a hash of the whole."""
-    readable = re.sub(r"[^A-Za-z0-9._]+", "-", test)[-80:].strip("-.")
-    return f"{readable}-{hashlib.sha256(test.encode(errors='surrogatepass')).hexdigest()[:8]}"
-
 
 @dataclass
 class Collected:
-    """A file or folder to keep a copy of, and what was last seen of its files: (size, mtime) by path."""
+    """A file or folder to keep, and the last known (size, mtime) of its files, by path."""
 
     source: Path
     name: str
@@ -176,18 +104,20 @@ class RunArchive:
         return value
 
     def input(self, path: Path) -> Path:
-        """Record an input file with its size and SHA-256 and return its path; the file is not copied."""
+        """Record an input file with its size and SHA-256, without a copy, and return its path."""
         size = path.stat().st_size
         if self.folder:
-            self._manifest["inputs"].append({"path": str(path), "bytes": size, "sha256": sha256(path)})
+            self._manifest["inputs"].append(
+                {"path": str(path), "bytes": size, "sha256": sha256(path)}
+            )
             self._write()
         return path
 
     def artifact(self, path: Path, *, name: str = "", caption: str = "") -> Path:
         """Keep a copy of a file, or of all files in a folder, and return its path.
 
-        It may not exist yet: it is looked at again after every command and at the end, so ask before the commands
-        run, and what they left is kept when they fail, too.
+        It may not exist yet: it is looked at again after every command and at the end, so ask
+        before the commands run, and what they left is kept when they fail, too.
 
         Args:
             path: File or folder.
@@ -220,18 +150,27 @@ class RunArchive:
             value: The number; one that is not finite is kept as a word.
             unit: Of the value.
             better: Which way is an improvement; None is a number that is only shown.
-            tolerance: By how much, in the metric's unit, it may be worse than in another archive before
-                `--archive-compare` fails; None states none, and nothing is judged.
+            tolerance: By how much, in the metric's unit, it may be worse than in another archive
+                before `--archive-compare` fails; None states none, and nothing is judged.
         """
         if better not in (None, *BETTER):
-            raise ValueError(f"metric {name!r}: better is {better!r}; give one of {', '.join(BETTER)} or None")
+            raise ValueError(
+                f"metric {name!r}: better is {better!r}; give one of {', '.join(BETTER)} or None"
+            )
         if tolerance is not None and (better is None or not 0 <= tolerance < math.inf):
-            raise ValueError(f"metric {name!r}: tolerance {tolerance} must be finite, at least 0, and needs `better`")
+            raise ValueError(
+                f"metric {name!r}: tolerance {tolerance} must be finite, at least 0, and needs "
+                "`better`"
+            )
         if any(metric["name"] == name for metric in self._manifest["metrics"]):
-            raise ValueError(f"metric {name!r} is already recorded in this archive; use another name")
+            raise ValueError(
+                f"metric {name!r} is already recorded in this archive; use another name"
+            )
         number = float(value)
         entry = {"name": name, "value": number if math.isfinite(number) else str(number)}
-        self._manifest["metrics"].append(entry | {"unit": unit, "better": better, "tolerance": tolerance})
+        self._manifest["metrics"].append(
+            entry | {"unit": unit, "better": better, "tolerance": tolerance}
+        )
         self._write()
         return number
 
@@ -261,12 +200,20 @@ class RunArchive:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         check: bool = True,
     ) -> CommandResult:
-        """Run a command as `process.run_command` does, and keep the command, its output and what it took."""
+        """Run a command as `process.run_command` does, and keep command, output and usage."""
         __tracebackhide__ = True
         words = [os.fspath(word) for word in args]
         variables = recorded_variables(dict(os.environ if env is None else env))
-        entry: Entry = {"args": words, "cwd": str(cwd or Path.cwd()), "env": variables, "started": now()}
-        entry |= {key: getattr(CommandResult((), "running"), key) for key in RESULT_KEYS} | {"stdout": None, "stderr": None}
+        entry: Entry = {
+            "args": words,
+            "cwd": str(cwd or Path.cwd()),
+            "env": variables,
+            "started": now(),
+        }
+        entry |= {key: getattr(CommandResult((), "running"), key) for key in RESULT_KEYS} | {
+            "stdout": None,
+            "stderr": None,
+        }
         self._manifest["commands"].append(entry)
         self._write()
         record = functools.partial(self._record, entry, len(self._manifest["commands"]))
@@ -279,7 +226,9 @@ class RunArchive:
             entry[key] = getattr(result, key)
         for stream in ("stdout", "stderr"):
             text = self._redactor.text(getattr(result, stream))
-            entry[stream] = self._keep(f"commands/{number:02d}-{stream}.txt", text.encode(errors="replace"))
+            entry[stream] = self._keep(
+                f"commands/{number:02d}-{stream}.txt", text.encode(errors="replace")
+            )
         self._collect()
         self._write()
 
@@ -294,18 +243,25 @@ class RunArchive:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         broken = any(group["verdict"] in ("failed", "error") for group in self._manifest["groups"])
-        self.close("failed" if error is None and broken else verdict_of(error), describe(error) if error else "")
+        self.close(
+            "failed" if error is None and broken else verdict_of(error),
+            describe(error) if error else "",
+        )
 
     def _collect(self) -> None:
-        """Copy the artifacts that are new or have changed; list the ones that were asked for and are missing."""
+        """Copy the artifacts that are new or have changed, and list the missing ones."""
         if not self.folder:
             return
         for wanted in self._collected:
             files = files_under(wanted.source)
             if not files and not wanted.seen:
-                self._artifacts[wanted.name] = artifact_entry(str(wanted.source), wanted.caption) | {"problem": "missing"}
+                self._artifacts[wanted.name] = artifact_entry(
+                    str(wanted.source), wanted.caption
+                ) | {"problem": "missing"}
             elif files and not wanted.seen:
                 self._artifacts.pop(wanted.name, None)
             for path in files:
@@ -332,13 +288,17 @@ class RunArchive:
         self._artifacts[name] = entry
 
     def _keep_copy(self, name: str, data: bytes) -> Entry:
-        """Keep an artifact's bytes; text without what is private in it, other bytes as they are or not at all."""
+        """Keep an artifact: text without private words, other bytes as they are or not."""
         try:
             text = data.decode() if b"\0" not in data else None
         except UnicodeDecodeError:
             text = None
         if text is None:
-            problem = "not kept: names this computer, its user or a folder" if self._redactor.is_private(data) else ""
+            problem = (
+                "not kept: names this computer, its user or a folder"
+                if self._redactor.is_private(data)
+                else ""
+            )
             return {"kept": None if problem else self._keep(name, data), "problem": problem}
         public = self._redactor.text(text)
         return {
@@ -361,11 +321,18 @@ class RunArchive:
 
 def artifact_entry(path: str, caption: str) -> Entry:
     """An artifact of which nothing is known yet."""
-    return {"path": path, "caption": caption, "bytes": 0, "sha256": None, "kept": None, "problem": ""}
+    return {
+        "path": path,
+        "caption": caption,
+        "bytes": 0,
+        "sha256": None,
+        "kept": None,
+        "problem": "",
+    }
 
 
 def files_under(path: Path) -> list[Path]:
-    """The path itself if it is a file, else the files below it, in order; links and devices left out."""
+    """The path itself if it is a file, else the files below it; no links, no devices."""
     found = [path] if not path.is_dir() else sorted(path.rglob("*"))
     return [file for file in found if file.is_file() and not file.is_symlink()]
 

@@ -1,4 +1,4 @@
-"""Put two archives side by side; the exit status says whether a metric is worse than its stated tolerance.
+"""Compare two archives; the exit status tells whether a metric is worse than its tolerance.
 
 python -m ptycho_torch.testing.compare REFERENCE NEW
 """
@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from ptycho_torch.testing.archive import Entry, read_manifest, write_atomically
-from ptycho_torch.testing.page import (
+from ptycho_torch.html.page import (
     Block,
     Cell,
     Facts,
@@ -27,11 +26,17 @@ from ptycho_torch.testing.page import (
     render_html,
     render_markdown,
 )
+from ptycho_torch.testing.manifest import Entry, read_manifest, write_atomically
 from ptycho_torch.testing.views import kept_name, outcome, pictures, read_runs, stated
 
-ROUND_OFF = 1e-12  # relative; a loss of exactly the tolerance is allowed, in spite of binary fractions
+# Relative; a loss of exactly the tolerance is allowed, in spite of binary fractions.
+ROUND_OFF = 1e-12
 FAILING = ("worse", "missing")
-QUANTITIES = (("wall time / s", "wall_s", 1.0), ("CPU time / s", "cpu_s", 1.0), ("peak memory / MiB", "peak_memory_bytes", 2**20))
+QUANTITIES = (
+    ("wall time / s", "wall_s", 1.0),
+    ("CPU time / s", "cpu_s", 1.0),
+    ("peak memory / MiB", "peak_memory_bytes", 2**20),
+)
 
 Row = tuple[Cell, ...]
 Run = tuple[Path, Entry]  # folder and manifest
@@ -52,7 +57,9 @@ class Comparison:
     @property
     def worse(self) -> list[str]:
         """One sentence for each metric that is worse than its tolerance or has gone."""
-        failing = [row for row in self.metrics if isinstance(row[-1], Verdict) and row[-1].word in FAILING]
+        failing = [
+            row for row in self.metrics if isinstance(row[-1], Verdict) and row[-1].word in FAILING
+        ]
         words = [[plain(value) or "not recorded" for value in row] for row in failing]
         return [f"{test}: {name} was {before}, is {now} (tolerance {allowed}): {verdict}"
                 for test, name, before, now, allowed, verdict in words]  # fmt: skip
@@ -61,9 +68,9 @@ class Comparison:
 def compare_archives(reference: Path, new: Path) -> Comparison:
     """What changed between two archives.
 
-    The reference states direction and tolerance of a metric, so that a change cannot loosen its own. A metric that
-    the new session ran the test for and did not record is missing, which counts as worse; a test that the new
-    session did not have at all is listed as not run.
+    The reference states direction and tolerance of a metric, so that a change cannot loosen its
+    own. A metric that the new session ran the test for and did not record is missing, which counts
+    as worse; a test that the new session did not have at all is listed as not run.
 
     Raises:
         ValueError: If one of the folders is not an archive.
@@ -84,7 +91,9 @@ def compare_archives(reference: Path, new: Path) -> Comparison:
     return found
 
 
-def paired(before: dict[str, Item], now: dict[str, Item]) -> list[tuple[str, Item | None, Item | None]]:
+def paired(
+    before: dict[str, Item], now: dict[str, Item]
+) -> list[tuple[str, Item | None, Item | None]]:
     """(name, before, now) for every name of either; None where it is missing."""
     return [(name, before.get(name), now.get(name)) for name in before | now]
 
@@ -93,22 +102,36 @@ def latest_runs(archive: Path) -> dict[str, Run]:
     """The last attempt of each test."""
     if read_manifest(archive)["kind"] != "session":
         raise ValueError(f"{archive} is the folder of one run; give the archive that it lies in")
-    runs = sorted(read_runs(archive).items(), key=lambda item: (item[1]["attempt"], item[1]["finished"] or ""))
+    runs = sorted(
+        read_runs(archive).items(), key=lambda item: (item[1]["attempt"], item[1]["finished"] or "")
+    )
     return {manifest["test"]: (folder, manifest) for folder, manifest in runs}
 
 
 def compare_metrics(test: str, old: Entry, new: Entry) -> list[Row]:
     """(test, metric, before, now, tolerance, verdict) for every metric of either run."""
     rows: list[Row] = []
-    for name, before, now in paired(*({metric["name"]: metric for metric in run["metrics"]} for run in (old, new))):
+    for name, before, now in paired(
+        *({metric["name"]: metric for metric in run["metrics"]} for run in (old, new))
+    ):
         values = [side["value"] if side else "" for side in (before, now)]
-        tolerances = [side["tolerance"] for side in (before, now) if side and side["tolerance"] is not None]
-        rows.append((test, name, *values, stated(tolerances[0] if tolerances else None), Verdict(judge(before, now))))
+        tolerances = [
+            side["tolerance"] for side in (before, now) if side and side["tolerance"] is not None
+        ]
+        rows.append(
+            (
+                test,
+                name,
+                *values,
+                stated(tolerances[0] if tolerances else None),
+                Verdict(judge(before, now)),
+            )
+        )
     return rows
 
 
 def judge(before: Entry | None, now: Entry | None) -> str:
-    """The verdict: "same", "better", "changed", "worse", "missing" or "new"; not a number is worse than any."""
+    """One of "same", "better", "changed", "worse", "missing", "new"; NaN is worse than any."""
     if before is None:
         return "new"
     if now is None:
@@ -119,31 +142,48 @@ def judge(before: Entry | None, now: Entry | None) -> str:
         return "same"
     loss = {"higher": old - value, "lower": value - old}.get(stating["better"], abs(value - old))
     if stating["tolerance"] is not None and not math.isnan(old):
-        slack = ROUND_OFF * max(abs(old), abs(value)) if math.isfinite(value) and math.isfinite(old) else 0.0
+        slack = (
+            ROUND_OFF * max(abs(old), abs(value))
+            if math.isfinite(value) and math.isfinite(old)
+            else 0.0
+        )
         if math.isnan(loss) or loss - stating["tolerance"] > slack:
             return "worse"
     return "better" if loss < 0 and stating["better"] in ("higher", "lower") else "changed"
 
 
 def compare_times(test: str, old: Entry, new: Entry) -> list[Row]:
-    """(test, command, quantity, before, now, ratio) for the commands that both ran, by their order."""
+    """(test, command, quantity, before, now, ratio) for the commands of both runs, in order."""
     rows: list[Row] = []
     for number, (before, now) in enumerate(zip(old["commands"], new["commands"], strict=False), 1):
         for label, key, unit in QUANTITIES:
             ratio: Cell = round(now[key] / before[key], 2) if before[key] else ""
-            rows.append((test, f"{number}", label, round(before[key] / unit, 3), round(now[key] / unit, 3), ratio))
+            rows.append(
+                (
+                    test,
+                    f"{number}",
+                    label,
+                    round(before[key] / unit, 3),
+                    round(now[key] / unit, 3),
+                    ratio,
+                )
+            )
     return rows
 
 
 def compare_artifacts(test: str, old: Entry, new: Entry) -> list[Row]:
     """(test, artifact, "same", "changed", "added" or "removed", bytes before, bytes now)."""
     rows: list[Row] = []
-    for name, before, now in paired(*({kept_name(entry): entry for entry in run["artifacts"]} for run in (old, new))):
+    for name, before, now in paired(
+        *({kept_name(entry): entry for entry in run["artifacts"]} for run in (old, new))
+    ):
         if before and now:
             change = "same" if before["sha256"] == now["sha256"] else "changed"
         else:
             change = "removed" if before else "added"
-        rows.append((test, name, change, *(side["bytes"] if side else "" for side in (before, now))))
+        rows.append(
+            (test, name, change, *(side["bytes"] if side else "" for side in (before, now)))
+        )
     return rows
 
 
@@ -156,19 +196,46 @@ def changed_pictures(old: Run, new: Run) -> list[tuple[Picture, Picture]]:
 def comparison_page(found: Comparison) -> Page:
     """The comparison as a page."""
     tables = (
-        ("Metrics", "Metrics side by side", ("Test", "Metric", "Before", "Now", "Tolerance", "Verdict"), found.metrics),
+        (
+            "Metrics",
+            "Metrics side by side",
+            ("Test", "Metric", "Before", "Now", "Tolerance", "Verdict"),
+            found.metrics,
+        ),
         ("Verdicts", "Verdict of each run", ("Test", "Before", "Now"), found.verdicts),
-        ("Times", "What the commands took", ("Test", "Command", "Quantity", "Before", "Now", "Ratio"), found.times),
-        ("Artifacts", "Produced files", ("Test", "File", "Change", "Bytes before", "Bytes now"), found.artifacts),
+        (
+            "Times",
+            "What the commands took",
+            ("Test", "Command", "Quantity", "Before", "Now", "Ratio"),
+            found.times,
+        ),
+        (
+            "Artifacts",
+            "Produced files",
+            ("Test", "File", "Change", "Bytes before", "Bytes now"),
+            found.artifacts,
+        ),
     )
     sections = [
         Section(title, [Table(caption, columns, rows) if rows else Note("Nothing to compare.")])
         for title, caption, columns, rows in tables
     ]
-    pairs: list[Block] = [Gallery([side(old, "before"), side(new, "now")]) for old, new in found.pictures]
+    pairs: list[Block] = [
+        Gallery([side(old, "before"), side(new, "now")]) for old, new in found.pictures
+    ]
     sections.append(Section("Changed pictures", pairs or [Note("No picture changed.")]))
-    lead = Facts([("Metrics worse than their tolerance", f"{len(found.worse)}"), ("Pictures changed", f"{len(pairs)}")])
-    return Page("Two archives side by side", sections, lead=[lead], verdict="worse" if found.worse else "no worse")
+    lead = Facts(
+        [
+            ("Metrics worse than their tolerance", f"{len(found.worse)}"),
+            ("Pictures changed", f"{len(pairs)}"),
+        ]
+    )
+    return Page(
+        "Two archives side by side",
+        sections,
+        lead=[lead],
+        verdict="worse" if found.worse else "no worse",
+    )
 
 
 def write_comparison(found: Comparison, folder: Path) -> None:
@@ -184,8 +251,10 @@ def side(picture: Picture, when: str) -> Picture:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the comparison of two archives; 0 if nothing is worse, 1 if something is, 2 if a folder is no archive."""
-    parser = argparse.ArgumentParser(prog="python -m ptycho_torch.testing.compare", description=main.__doc__)
+    """Print the comparison; 0 if nothing is worse, 1 if something is, 2 for no archive."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ptycho_torch.testing.compare", description=main.__doc__
+    )
     parser.add_argument("reference", type=Path, help="archive to compare with")
     parser.add_argument("new", type=Path, help="archive to judge")
     options = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""What a run ran on: machine, installed versions, revision of the code; nothing that names a person or a computer."""
+"""Describe the machine, the installed versions and the revision of the code, without names."""
 
 import functools
 import importlib.metadata
@@ -29,7 +29,9 @@ def describe_environment(project: Path, archive: Path) -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu_model": cpu_model(),
         "cpu_count": os.cpu_count() or 0,
-        "usable_cpu_count": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 0,
+        "usable_cpu_count": len(os.sched_getaffinity(0))
+        if sys.platform == "linux"
+        else os.cpu_count() or 0,
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "versions": installed_versions(),
         "git": git_state(project, archive),
@@ -40,17 +42,24 @@ def cpu_model() -> str:
     """The processor's name, as far as the system tells it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
 
 
 def installed_versions() -> dict[str, str]:
     """Version of every installed distribution."""
-    found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions() if dist.metadata["Name"]}
+    found = {
+        dist.metadata["Name"]: dist.version
+        for dist in importlib.metadata.distributions()
+        if dist.metadata["Name"]
+    }
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def git_state(project: Path, archive: Path) -> dict[str, Any] | None:
-    """Revision and changed files of the project, the archive itself left out; None outside a git work tree."""
+    """Revision and changed files of the project without the archive; None outside of git."""
     revision = git(project, "rev-parse", "HEAD")
     if revision is None:
         return None
@@ -64,7 +73,9 @@ def git(project: Path, *args: str) -> str | None:
     """Output of a git command in the project, or None if it fails."""
     try:
         command = ["git", "-C", str(project), *args]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

@@ -1,7 +1,8 @@
-"""The pytest plugin: options `--archive` and `--archive-compare`, and fixtures that work the same without them.
+"""The pytest plugin: `--archive`, `--archive-compare`, and fixtures that also work without.
 
-Loaded by the entry point `pytest11` of an installed package, else by `-p ptycho_torch.testing.plugin`. The entry point
-bears the module's own name, so that asking twice (also by `pytest_plugins`) loads one plugin.
+Loaded by the entry point `pytest11` of an installed package, else by `-p
+ptycho_torch.testing.plugin`. The entry point bears the module's own name, so that asking twice
+(also by `pytest_plugins`) loads one plugin.
 """
 
 import shutil
@@ -12,25 +13,30 @@ from pathlib import Path
 
 import pytest
 
-from ptycho_torch.testing.archive import (
+from ptycho_torch.testing.archive import RunArchive
+from ptycho_torch.testing.compare import Comparison, compare_archives, write_comparison
+from ptycho_torch.testing.environment import describe_environment
+from ptycho_torch.testing.manifest import (
     MANIFEST,
     SCHEMA,
     Entry,
-    RunArchive,
     folder_name,
     now,
     read_manifest,
     run_folders,
     write_manifest,
 )
-from ptycho_torch.testing.compare import Comparison, compare_archives, write_comparison
-from ptycho_torch.testing.environment import describe_environment
 from ptycho_torch.testing.privacy import Redactor
 from ptycho_torch.testing.process import CommandResult, Environment, cpu_environment, shorten
 from ptycho_torch.testing.views import build_views, read_runs
 
 SHOWN_LIMIT = 20_000  # characters of each stream under a failing test
-VERDICTS = {0: "passed", 1: "failed", 2: "interrupted", 5: "passed"}  # by pytest's exit status; others are errors
+VERDICTS = {
+    0: "passed",
+    1: "failed",
+    2: "interrupted",
+    5: "passed",
+}  # by pytest's exit status; others are errors
 
 archive_key = pytest.StashKey[RunArchive]()
 phases_key = pytest.StashKey[dict[str, tuple[str, str]]]()
@@ -40,22 +46,40 @@ session_key = pytest.StashKey["ArchiveSession"]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The two options."""
     group = parser.getgroup("archive", "evidence of what the tests ran")
-    group.addoption("--archive", metavar="DIR", help="keep the evidence of every test that uses run_archive in DIR")
-    group.addoption("--archive-compare", metavar="DIR", help="compare with the archive in DIR; exit 1 if a metric is worse")
+    group.addoption(
+        "--archive",
+        metavar="DIR",
+        help="keep the evidence of every test that uses run_archive in DIR",
+    )
+    group.addoption(
+        "--archive-compare",
+        metavar="DIR",
+        help="compare with the archive in DIR; exit 1 if a metric is worse",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin the archive, in the process that sees every report."""
     chosen, reference = config.getoption("archive"), config.getoption("archive_compare")
     if "" in (chosen, reference):
-        raise pytest.UsageError("--archive and --archive-compare need the name of a folder; an empty one was given")
+        raise pytest.UsageError(
+            "--archive and --archive-compare need the name of a folder; an empty one was given"
+        )
     if reference and not chosen:
-        raise pytest.UsageError("--archive-compare needs --archive, the folder for the run that is compared")
+        raise pytest.UsageError(
+            "--archive-compare needs --archive, the folder for the run that is compared"
+        )
     if not chosen or config.getoption("collectonly"):
         return
-    config.option.archive = str((config.invocation_params.dir / chosen).resolve())  # for xdist's workers, too
+    config.option.archive = str(
+        (config.invocation_params.dir / chosen).resolve()
+    )  # for xdist's workers, too
     if not hasattr(config, "workerinput"):
-        session = ArchiveSession(config, Path(config.option.archive), reference and config.invocation_params.dir / reference)
+        session = ArchiveSession(
+            config,
+            Path(config.option.archive),
+            reference and config.invocation_params.dir / reference,
+        )
         config.stash[session_key] = session
         config.pluginmanager.register(session, "archive-session")
 
@@ -70,7 +94,10 @@ class ArchiveSession:
         self._redactor = Redactor([("archive", folder), ("project", config.rootpath)])
         try:
             if reference and reference.resolve() == folder.resolve():
-                raise ValueError("--archive and --archive-compare are the same folder; the comparison needs both runs")
+                raise ValueError(
+                    "--archive and --archive-compare are the same folder; the comparison needs "
+                    "both runs"
+                )
             if reference:
                 compare_archives(reference, reference)
             make_room(folder)
@@ -106,7 +133,11 @@ class ArchiveSession:
         """Close what was left open, compare, and make the pages."""
         for folder, run in read_runs(self._folder).items():
             if run["verdict"] == "running":
-                write_manifest(folder, run | {"verdict": "interrupted", "message": run["message"] or "the process ended"})
+                write_manifest(
+                    folder,
+                    run
+                    | {"verdict": "interrupted", "message": run["message"] or "the process ended"},
+                )
         self._manifest["runs"] = [path.name for path in read_runs(self._folder)]
         self._finish(exitstatus)
         if self._reference:
@@ -119,22 +150,32 @@ class ArchiveSession:
 
     def _finish(self, exitstatus: int) -> None:
         """Write how the session ended."""
-        self._manifest |= {"verdict": VERDICTS.get(exitstatus, "error"), "exit_status": int(exitstatus)}
-        self._manifest |= {"finished": now(), "duration_s": round(time.monotonic() - self._started, 3)}
+        self._manifest |= {
+            "verdict": VERDICTS.get(exitstatus, "error"),
+            "exit_status": int(exitstatus),
+        }
+        self._manifest |= {
+            "finished": now(),
+            "duration_s": round(time.monotonic() - self._started, 3),
+        }
         self._write()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where the evidence lies, and what became worse."""
         terminalreporter.section("archive")
-        terminalreporter.line(f"{len(self._manifest['runs'])} runs kept: {self._folder / 'index.html'}")
+        terminalreporter.line(
+            f"{len(self._manifest['runs'])} runs kept: {self._folder / 'index.html'}"
+        )
         if self._comparison:
             for sentence in self._comparison.worse:
                 terminalreporter.line(sentence, red=True)
-            terminalreporter.line(f"{len(self._comparison.worse)} metrics worse: {self._folder / 'compare.html'}")
+            terminalreporter.line(
+                f"{len(self._comparison.worse)} metrics worse: {self._folder / 'compare.html'}"
+            )
 
 
 def make_room(folder: Path) -> None:
-    """Create the folder, or take an earlier archive out of it; anything else that lies in it is not touched.
+    """Create the folder, or remove an earlier archive from it; other files stay.
 
     Raises:
         ValueError: If the folder holds something and no archive.
@@ -147,7 +188,9 @@ def make_room(folder: Path) -> None:
     try:
         earlier = read_manifest(folder)
     except ValueError as error:
-        raise ValueError(f"--archive {folder} is neither empty nor an archive; give another folder ({error})") from error
+        raise ValueError(
+            f"--archive {folder} is neither empty nor an archive; give another folder ({error})"
+        ) from error
     if earlier["kind"] != "session":
         raise ValueError(f"--archive {folder} is one run of an archive; give another folder")
     for run in run_folders(folder):
@@ -161,7 +204,9 @@ class RunArchiveFactory:
 
     def __init__(self, config: pytest.Config, scratch: Path) -> None:
         collecting = config.getoption("collectonly")
-        self._folder = Path(config.option.archive) if config.option.archive and not collecting else None
+        self._folder = (
+            Path(config.option.archive) if config.option.archive and not collecting else None
+        )
         self._project = config.rootpath
         self._worker: str | None = getattr(config, "workerinput", {}).get("workerid")
         folders = [("archive", self._folder)] if self._folder else []
@@ -176,7 +221,9 @@ class RunArchiveFactory:
         """
         name = self._redactor.text(name)
         if self._folder is None:
-            return RunArchive(None, self._redactor, test=name, attempt=1, worker=self._worker, environment={})
+            return RunArchive(
+                None, self._redactor, test=name, attempt=1, worker=self._worker, environment={}
+            )
         stem = folder_name(name) + (f"-{self._worker}" if shared and self._worker else "")
         environment = describe_environment(self._project, self._folder)
         for attempt in range(1, 10_000):
@@ -185,18 +232,27 @@ class RunArchiveFactory:
                 folder.mkdir(parents=True)
             except FileExistsError:
                 continue
-            return RunArchive(folder, self._redactor, test=name, attempt=attempt, worker=self._worker, environment=environment)
+            return RunArchive(
+                folder,
+                self._redactor,
+                test=name,
+                attempt=attempt,
+                worker=self._worker,
+                environment=environment,
+            )
         raise RuntimeError(f"no free folder for {name} in {self._folder}")
 
 
 @pytest.fixture(scope="session")
 def cuda_cpu_env() -> Environment:
-    """Environment for child processes: a read-only copy without GPUs and with few threads; `dict(...)` to change it."""
+    """A read-only environment for children, without GPUs and with few compute threads."""
     return Environment(cpu_environment())
 
 
 @pytest.fixture(scope="session")
-def run_archive_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> RunArchiveFactory:
+def run_archive_factory(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> RunArchiveFactory:
     """Makes archives for fixtures that outlive a test; each is used in a `with` block."""
     return RunArchiveFactory(pytestconfig, tmp_path_factory.getbasetemp())
 
@@ -226,7 +282,7 @@ def workflow(
     cuda_cpu_env: Environment,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[Workflow]:
-    """What the commands of `workflow_commands` made, run once without GPUs for all tests that look at it.
+    """The results of `workflow_commands`, run once without GPUs for all tests.
 
     A project defines `workflow_commands`, a session fixture that returns a function of archive and
     folder. It yields one command after the other, and may read what those before have written.
@@ -239,11 +295,15 @@ def workflow(
 
 
 @pytest.fixture
-def run_archive(request: pytest.FixtureRequest, run_archive_factory: RunArchiveFactory) -> Generator[RunArchive]:
+def run_archive(
+    request: pytest.FixtureRequest, run_archive_factory: RunArchiveFactory
+) -> Generator[RunArchive]:
     """Records what this test runs, reads, makes and measures; writes only under `--archive`."""
     phases: dict[str, tuple[str, str]] = {}
     request.node.stash[phases_key] = phases
-    archive = request.node.stash[archive_key] = run_archive_factory(request.node.nodeid, shared=False)
+    archive = request.node.stash[archive_key] = run_archive_factory(
+        request.node.nodeid, shared=False
+    )
     yield archive
     finish(archive, phases)
 
@@ -267,8 +327,12 @@ def pytest_runtest_makereport(
     phases[report.when or ""] = verdict_of_report(report)
     if report.failed and call.excinfo:
         for number, result in enumerate(archive.commands, 1):
-            if result is not getattr(call.excinfo.value, "result", None):  # that one's output is in the message
-                report.sections += sections(f"command {number}, which {result.how_it_ended}", result)
+            if result is not getattr(
+                call.excinfo.value, "result", None
+            ):  # that one's output is in the message
+                report.sections += sections(
+                    f"command {number}, which {result.how_it_ended}", result
+                )
     if report.when == "teardown":
         finish(archive, phases)
         del item.stash[archive_key]
@@ -278,7 +342,9 @@ def pytest_runtest_makereport(
 def sections(command: str, result: CommandResult) -> list[tuple[str, str]]:
     """What a command printed, as pytest shows it under a failing test."""
     streams = (("stdout", result.stdout), ("stderr", result.stderr))
-    return [(f"{name} of {command}", shorten(words, SHOWN_LIMIT)) for name, words in streams if words]
+    return [
+        (f"{name} of {command}", shorten(words, SHOWN_LIMIT)) for name, words in streams if words
+    ]
 
 
 def verdict_of_report(report: pytest.TestReport) -> tuple[str, str]:
@@ -293,8 +359,10 @@ def verdict_of_report(report: pytest.TestReport) -> tuple[str, str]:
 
 
 def finish(archive: RunArchive, phases: dict[str, tuple[str, str]]) -> None:
-    """Give a test's archive the verdict of the phase that decided, or "interrupted" if there was no call."""
+    """Give a test's archive the verdict of its worst phase, or "interrupted" without a call."""
     decided = [phase for phase in phases.values() if phase[0] != "passed"]
-    archive.close(*(decided[-1] if decided else ("passed" if "call" in phases else "interrupted", "")))
+    archive.close(
+        *(decided[-1] if decided else ("passed" if "call" in phases else "interrupted", ""))
+    )
     if archive.folder:
         build_views(archive.folder)

@@ -1,4 +1,4 @@
-"""Run a command of a pipeline as a child process: bounded in time, measured, with nothing left behind."""
+"""Run a command as a child process: with a time limit, measured, with nothing left behind."""
 
 import json
 import os
@@ -18,8 +18,8 @@ DEFAULT_TIMEOUT_S = 600.0
 GRACE_S = 2.0  # between SIGTERM and SIGKILL: enough to print a traceback, too short to hide a hang
 ANSWER_S = GRACE_S + 10.0  # by when the supervisor has ended the command, unless it hangs itself
 POLL_S = 0.5  # how late an interrupt may be noticed that the kernel hands to another thread
-MESSAGE_LIMIT = 200_000  # characters of each stream in an error: more than any reader wants, less than a terminal chokes on
-MAX_THREADS = 2  # compute threads of a child; more of them spin on each other where tests share a small machine
+MESSAGE_LIMIT = 200_000  # characters of each stream in an error, which a terminal still shows
+MAX_THREADS = 2  # compute threads of a child; on a small machine more of them are slower
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,12 @@ class CommandResult:
     Attributes:
         args: The command, program first.
         state: "exited", "timed out", "interrupted" (the test process was) or "not started".
-        exit_status: As in `subprocess`: negative is the signal that ended it; None if it was never started.
-        stdout, stderr: Everything it wrote, undecodable bytes replaced.
-        wall_s, cpu_s: Duration, and user plus system time of the child and the children that it waited for.
+        exit_status: As in `subprocess`: negative is the signal that ended it; None if it was never
+            started.
+        stdout: Its output, undecodable bytes replaced.
+        stderr: The same of its error output.
+        wall_s: Duration.
+        cpu_s: User plus system time of the child and the children that it waited for.
         peak_memory_bytes: The largest resident size of any one of those.
         problem: Why it was not started.
     """
@@ -57,16 +60,22 @@ class CommandResult:
         if self.state == "not started":
             return f"could not be started: {self.problem}"
         if self.state != "exited":
-            return f"was {self.state}" if self.state == "interrupted" else f"timed out after {self.wall_s:.1f} s"
+            return (
+                f"was {self.state}"
+                if self.state == "interrupted"
+                else f"timed out after {self.wall_s:.1f} s"
+            )
         status = self.exit_status or 0
         if status < 0:
-            known = -status in {one.value for one in signal.Signals}  # those for real-time use have no names
+            known = -status in {
+                one.value for one in signal.Signals
+            }  # those for real-time use have no names
             return f"was ended by {signal.Signals(-status).name if known else f'signal {-status}'}"
         return f"failed with exit status {status}" if status else "succeeded"
 
 
 class CommandError(RuntimeError):
-    """A command failed; the message holds the command and everything that it printed, `result` the rest."""
+    """A command failed; the message holds the command and its output, `result` the rest."""
 
     def __init__(self, result: CommandResult) -> None:
         self.result = result
@@ -86,7 +95,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 class Environment(Mapping[str, str]):
-    """A read-only environment that keeps its values to itself when it is printed; `dict(...)` of it can be changed."""
+    """A read-only environment that prints no values; `dict(...)` of it can be changed."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = dict(variables)
@@ -108,7 +117,7 @@ class Environment(Mapping[str, str]):
 
 
 def cpu_environment() -> dict[str, str]:
-    """A copy of this process's environment that hides every GPU and bounds the compute threads of a child."""
+    """A copy of this process's environment without GPUs and with few compute threads."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     threads = str(min(int(asked), MAX_THREADS)) if asked.isdecimal() and int(asked) else "1"
     return dict(os.environ) | {
@@ -131,9 +140,9 @@ def run_command(
 ) -> CommandResult:
     """Run a command to its end and return what it did; its output is kept, not shown.
 
-    It gets a copy of the environment, no standard input, and a session of its own. At its end, at the time limit
-    (SIGTERM, then SIGKILL) and when this process is interrupted or killed, every process that it started is ended,
-    on Linux also one that has made itself a daemon.
+    It gets a copy of the environment, no standard input, and a session of its own. At its end, at
+    the time limit (SIGTERM, then SIGKILL) and when this process is interrupted or killed, every
+    process that it started is ended, on Linux also one that has made itself a daemon.
 
     Args:
         args: Program and arguments; no shell is involved.
@@ -144,7 +153,8 @@ def run_command(
         record: Called with the result in every case, before anything is raised.
 
     Raises:
-        CommandError: A RuntimeError, if `check` and the command failed, timed out or could not be started.
+        CommandError: A RuntimeError, if `check` and the command failed, timed out or could not be
+            started.
     """
     __tracebackhide__ = True  # a failure is shown at the line that asked for the command
     words = tuple(os.fspath(word) for word in args)
@@ -160,7 +170,7 @@ def run_command(
             while not select.select([supervisor.stdout], [], [], POLL_S)[0]:
                 pass
         finally:
-            supervisor.stdin.close()  # ends the command if this process is interrupted before the answer
+            supervisor.stdin.close()  # ends the command if this process is interrupted
             if not select.select([supervisor.stdout], [], [], ANSWER_S)[0]:
                 supervisor.kill()
             outcome = json.loads(supervisor.stdout.read() or '{"state": "interrupted"}')
@@ -175,7 +185,7 @@ def run_command(
 
 
 def start_supervisor(out: int, err: int) -> subprocess.Popen[bytes]:
-    """Start the process that will run one command with these file descriptors as its stdout and stderr."""
+    """Start the process that runs one command with these file descriptors as its output."""
     return subprocess.Popen(
         [sys.executable, "-I", "-S", str(SUPERVISOR), str(out), str(err)],
         stdin=subprocess.PIPE,

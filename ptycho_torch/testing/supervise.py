@@ -1,12 +1,14 @@
-"""Run one command and leave nothing of it behind: the script that `process.run_command` starts between itself and it.
+"""Run one command and leave nothing of it behind: the script between a test and its command.
 
-It is a process of its own for three reasons. The kernel counts a child's peak memory from the size of the process that
-started it, so a large test process would hide a small child. On Linux it adopts what the command orphans, so that a
-daemon with a session of its own is found and ended too. And it outlives a killed test process: when its standard input
-closes, it ends the command.
+It is a process of its own for three reasons. The kernel counts a child's peak memory from the size
+of the process that started it, so a large test process would hide a small child. On Linux it adopts
+what the command orphans, so that a daemon with a session of its own is found and ended too. And it
+outlives a killed test process: when its standard input closes, it ends the command.
 
-Standard input: one line of JSON (args, env, cwd, timeout_s, grace_s), then open for as long as the command may run.
-Arguments: the file descriptors of the command's stdout and stderr. Standard output: one line of JSON, the outcome.
+Standard input: one line of JSON (args, env, cwd, timeout_s, grace_s), then open for as long as the
+command may run.
+Arguments: the file descriptors of the command's stdout and stderr. Standard output: one line of
+JSON, the outcome.
 """
 
 import contextlib
@@ -31,11 +33,17 @@ def reap(pid: int, *, options: int = 0) -> Ended | None:
     reaped, status, usage = os.wait4(pid, options)
     if reaped == 0:
         return None
-    return os.waitstatus_to_exitcode(status), usage.ru_maxrss * MAXRSS_UNIT_BYTES, usage.ru_utime + usage.ru_stime
+    return (
+        os.waitstatus_to_exitcode(status),
+        usage.ru_maxrss * MAXRSS_UNIT_BYTES,
+        usage.ru_utime + usage.ru_stime,
+    )
 
 
-def wait(pid: int, wakeup: int, deadline: float, *, lifeline: int | None) -> tuple[str, Ended | None]:
-    """Wait until the child ends, the deadline passes or the lifeline closes; say which, with the usage if it ended."""
+def wait(
+    pid: int, wakeup: int, deadline: float, *, lifeline: int | None
+) -> tuple[str, Ended | None]:
+    """Wait for the end of the child, the deadline or the closing of the lifeline; tell which."""
     sources = [wakeup] if lifeline is None else [wakeup, lifeline]
     while True:
         if (ended := reap(pid, options=os.WNOHANG)) is not None:
@@ -63,12 +71,14 @@ def children() -> list[int]:
 
 def signal_group(group: int, number: int) -> None:
     """Send a signal to a process group that may have gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+    with contextlib.suppress(
+        ProcessLookupError, PermissionError
+    ):  # macOS: EPERM for a group of zombies
         os.killpg(group, number)
 
 
 def end_descendants() -> None:
-    """Kill and reap children until there are none; the orphans of each killed one turn up in the next round."""
+    """Kill and reap children until there are none; orphans of a killed one come next."""
     while True:
         for pid in children():
             with contextlib.suppress(ProcessLookupError):
@@ -89,7 +99,7 @@ def watch_children() -> int:
 
 
 def supervise(request: dict[str, object], out: int, err: int) -> dict[str, object]:
-    """Run the command to its end, its time limit or the closing of standard input, and return the outcome."""
+    """Run the command to its end, its time limit or the end of standard input."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wakeup = watch_children()
@@ -106,10 +116,14 @@ def supervise(request: dict[str, object], out: int, err: int) -> dict[str, objec
         )
     except (OSError, ValueError) as error:
         return {"state": "not started", "problem": str(error)}
-    state, ended = wait(child.pid, wakeup, started + float(str(request["timeout_s"])), lifeline=STDIN)
+    state, ended = wait(
+        child.pid, wakeup, started + float(str(request["timeout_s"])), lifeline=STDIN
+    )
     if ended is None:
         signal_group(child.pid, signal.SIGTERM)
-        _, ended = wait(child.pid, wakeup, time.monotonic() + float(str(request["grace_s"])), lifeline=None)
+        _, ended = wait(
+            child.pid, wakeup, time.monotonic() + float(str(request["grace_s"])), lifeline=None
+        )
     wall_s = time.monotonic() - started
     signal_group(child.pid, signal.SIGKILL)
     exit_status, peak_memory_bytes, cpu_s = ended or reap(child.pid) or (0, 0, 0.0)

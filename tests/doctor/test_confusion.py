@@ -1,4 +1,6 @@
-"""Good scans spoiled in every way: each certain fault is found, and good scans of all kinds raise no alarm."""
+"""Good scans spoiled in every way: each certain fault is found, and good scans of all kinds raise
+no alarm.
+"""
 
 from dataclasses import dataclass
 
@@ -7,16 +9,22 @@ import numpy as np
 import pytest
 
 from ptycho_torch.config import ReadingOptions
-from ptycho_torch.doctor import examine, take_specimen
-from ptycho_torch.doctor.findings import DOUBT, FAULT
+from ptycho_torch.data.probe import annular_probe
+from ptycho_torch.data.scan import Scan
+from ptycho_torch.data.simulation import (
+    INSTRUMENT,
+    expected_counts,
+    random_object,
+    raster_positions,
+)
+from ptycho_torch.doctor import examine, take_sample
+from ptycho_torch.doctor.findings import ERROR, WARNING
 from ptycho_torch.errors import InputError
-from ptycho_torch.readers import read_recording
-from ptycho_torch.scan import Scan
-from ptycho_torch.simulate import INSTRUMENT, annular_probe, expected_counts, random_object, raster_positions
-from ptycho_torch.writers import write_scan
+from ptycho_torch.io.readers import read_scan
+from ptycho_torch.io.writers import write_scan
 
 SIZE = 32
-ALARMS = (FAULT, DOUBT)
+ALARMS = (ERROR, WARNING)
 
 
 def make_probe(kind, rng):
@@ -55,23 +63,36 @@ def make_scan(kind, photons, step, seed, n_side=5):
 
 
 KINDS = ("annular", "round", "skewed", "tilted", "modes")
-GOOD = [(kind, photons, step) for kind in KINDS for photons in (1e4, 1e5, 1e6, 1e8) for step in (2.0, 3.5)]
+GOOD = [
+    (kind, photons, step)
+    for kind in KINDS
+    for photons in (1e4, 1e5, 1e6, 1e8)
+    for step in (2.0, 3.5)
+]
 
 
 def findings_of(path):
-    """Checks that raise an alarm, with their flags; a file that the reader refuses raises the alarm "reader"."""
+    """Checks that raise an alarm, with their flags; a file that the reader refuses raises the alarm
+    "reader".
+    """
     options = ReadingOptions()
     try:
-        specimen = take_specimen(read_recording(path, options=options), options)
+        scan = read_scan(path, options=options)
     except InputError:
         return {"reader": ""}
-    return {one.check: one.flag for one in examine(specimen) if one.verdict in ALARMS}
+    return {
+        one.check: one.flag
+        for one in examine(scan, take_sample(scan, all_totals=True))
+        if one.verdict in ALARMS
+    }
 
 
 def test_good_scans_raise_no_alarm(tmp_path):
     alarms = {}
     for number, (kind, photons, step) in enumerate(GOOD):
-        write_scan(tmp_path / "good", make_scan(kind, photons, step, number), format_name="ptychodus")
+        write_scan(
+            tmp_path / "good", make_scan(kind, photons, step, number), format_name="ptychodus"
+        )
         found = findings_of(tmp_path / "good")
         if found:
             alarms[kind, photons, step] = found
@@ -120,22 +141,40 @@ def faint(patterns, rng):
 
 SPOILED_NPZ = {
     "shifted to the corner": Spoiled(counts(lambda p: np.fft.ifftshift(p, axes=(1, 2))), "center"),
-    "6 px off": Spoiled(counts(lambda p: np.roll(p, (6, -6), axis=(1, 2))), "center", "--center 22,10"),
-    "7 px off along x": Spoiled(counts(lambda p: np.roll(p, 7, axis=2)), "center", "--center 16,23"),
+    "6 px off": Spoiled(
+        counts(lambda p: np.roll(p, (6, -6), axis=(1, 2))), "center", "--center 22,10"
+    ),
+    "7 px off along x": Spoiled(
+        counts(lambda p: np.roll(p, 7, axis=2)), "center", "--center 16,23"
+    ),
     "transposed": Spoiled(counts(lambda p: np.swapaxes(p, 1, 2)), "orientation", "--transpose"),
-    "upside down": Spoiled(counts(lambda p: np.roll(p[:, ::-1], 1, axis=1)), "orientation", "--flip_y"),
-    "left to right": Spoiled(counts(lambda p: np.roll(p[..., ::-1], 1, axis=2)), "orientation", "--flip_x"),
-    "turned round": Spoiled(counts(lambda p: np.roll(p[:, ::-1, ::-1], (1, 1), axis=(1, 2))), "orientation", "--flip_y --flip_x"),
+    "upside down": Spoiled(
+        counts(lambda p: np.roll(p[:, ::-1], 1, axis=1)), "orientation", "--flip_y"
+    ),
+    "left to right": Spoiled(
+        counts(lambda p: np.roll(p[..., ::-1], 1, axis=2)), "orientation", "--flip_x"
+    ),
+    "turned round": Spoiled(
+        counts(lambda p: np.roll(p[:, ::-1, ::-1], (1, 1), axis=(1, 2))),
+        "orientation",
+        "--flip_y --flip_x",
+    ),
     "x and y swapped": Spoiled(places(lambda y, x: (x, y)), "orientation", "--swap_xy"),
-    "positions reversed": Spoiled(places(lambda y, x: (-y, -x)), "orientation", "--negate_positions both"),
+    "positions reversed": Spoiled(
+        places(lambda y, x: (-y, -x)), "orientation", "--negate_positions both"
+    ),
     "x reversed": Spoiled(places(lambda y, x: (y, -x)), "orientation", "--negate_positions x"),
     "y reversed": Spoiled(places(lambda y, x: (-y, x)), "orientation", "--negate_positions y"),
     "metres for pixels": Spoiled(places(lambda y, x: (y * 3e-8, x * 3e-8)), "overlap"),
     "nanometres for pixels": Spoiled(places(lambda y, x: (y * 30, x * 30)), "overlap"),
     "no overlap": Spoiled(places(lambda y, x: (y * 8, x * 8)), "overlap"),
     "stage stood still": Spoiled(places(lambda y, x: (0 * y + 30, 0 * x + 30)), "overlap"),
-    "half of the positions twice": Spoiled(places(lambda y, x: (np.repeat(y[::3], 3), np.repeat(x[::3], 3))), "order"),
-    "neither counts nor amplitude": Spoiled(counts(lambda p: p * np.float32(1.3) + np.float32(0.37)), "reader"),
+    "half of the positions twice": Spoiled(
+        places(lambda y, x: (np.repeat(y[::3], 3), np.repeat(x[::3], 3))), "order"
+    ),
+    "neither counts nor amplitude": Spoiled(
+        counts(lambda p: p * np.float32(1.3) + np.float32(0.37)), "reader"
+    ),
     "not a number": Spoiled(set_to((3, 4, 5), np.nan), "reader"),
     "negative": Spoiled(set_to((3, 4, 5), -2), "reader"),
     "an empty pattern": Spoiled(set_to(5, 0), "reader"),
@@ -148,9 +187,14 @@ SPOILED_NPZ = {
     "gap between modules": Spoiled(set_to((slice(None), slice(17, 19)), 0), "pixels"),
     "saturated": Spoiled(counts(lambda p: np.minimum(p, int(0.3 * p.max()))), "saturation"),
     "frames repeated": Spoiled(counts(lambda p: p[np.repeat(np.arange(0, len(p), 2), 2)]), "order"),
-    "probe in the corner": Spoiled(lambda a, rng: a.update(probeGuess=np.fft.ifftshift(a["probeGuess"], axes=(-2, -1))), "probe"),
+    "probe in the corner": Spoiled(
+        lambda a, rng: a.update(probeGuess=np.fft.ifftshift(a["probeGuess"], axes=(-2, -1))),
+        "probe",
+    ),
     "no probe": Spoiled(lambda a, rng: a.update(probeGuess=np.zeros((SIZE, SIZE))), "reader"),
-    "probe of another size": Spoiled(lambda a, rng: a.update(probeGuess=a["probeGuess"][..., :-2, :-2]), "reader"),
+    "probe of another size": Spoiled(
+        lambda a, rng: a.update(probeGuess=a["probeGuess"][..., :-2, :-2]), "reader"
+    ),
 }
 
 
@@ -197,7 +241,9 @@ def test_every_certain_fault_is_found(tmp_path, base):
         spoiled.change(arrays, np.random.default_rng(0))
         np.savez(tmp_path / "bad.npz", **arrays)
         found = findings_of(tmp_path / "bad.npz")
-        if spoiled.check not in found or (spoiled.flag is not None and found[spoiled.check] != spoiled.flag):
+        if spoiled.check not in found or (
+            spoiled.flag is not None and found[spoiled.check] != spoiled.flag
+        ):
             missed[name] = found
     for name, spoiled in SPOILED_PAIR.items():
         folder = tmp_path / "pair"

@@ -9,11 +9,11 @@ from PIL import Image
 
 from ptycho_torch import cli
 from ptycho_torch.config import ReadingOptions
-from ptycho_torch.doctor.orientation import Hypothesis, Trial, judge
+from ptycho_torch.data.detector import Orientation
+from ptycho_torch.doctor.open_scan import open_scan
+from ptycho_torch.doctor.orientation import Hypothesis, Trial, orientation_finding
 from ptycho_torch.errors import InputError
-from ptycho_torch.readers.conversion import Orientation
-from ptycho_torch.selection import open_scan
-from ptycho_torch.writers import write_scan
+from ptycho_torch.io.writers import write_scan
 
 
 @pytest.fixture
@@ -29,7 +29,18 @@ def test_a_good_scan_ends_with_status_0_and_a_picture(scan_file, tmp_path, capsy
     picture = tmp_path / "scan.png"
     assert cli.main(["doctor", str(scan_file), "--picture", str(picture)]) == 0
     said = capsys.readouterr().out
-    for check in ("values", "center", "light", "pixels", "saturation", "overlap", "order", "probe", "experiment", "orientation"):
+    for check in (
+        "values",
+        "center",
+        "light",
+        "pixels",
+        "saturation",
+        "overlap",
+        "order",
+        "probe",
+        "experiment",
+        "orientation",
+    ):
         assert check in said
     with Image.open(picture) as image:
         assert min(image.size) > 1000
@@ -40,7 +51,7 @@ def test_json_has_the_numbers(scan_file, capsys):
     findings = {one["check"]: one for one in json.loads(capsys.readouterr().out)}
     assert findings["light"]["evidence"]["photons"] > 1e5
     assert findings["overlap"]["evidence"]["step_px"] == pytest.approx(3, abs=1)
-    assert {one["verdict"] for one in findings.values()} <= {"good", "note"}
+    assert {one["verdict"] for one in findings.values()} <= {"ok", "info"}
 
 
 def test_a_fault_ends_with_status_1_after_all_was_printed(spoiled, capsys):
@@ -65,8 +76,8 @@ def test_a_scan_without_a_probe_is_examined(tmp_path, scan_file, capsys):
 
 def test_runs_refuse_what_is_certainly_wrong_and_name_the_way_out(spoiled, caplog):
     with pytest.raises(InputError, match=r"corner.*--check warn"):
-        open_scan(spoiled, n_images=None, options=ReadingOptions())
-    scan = open_scan(spoiled, n_images=None, options=ReadingOptions(check="warn"))
+        open_scan(spoiled, ReadingOptions())
+    scan = open_scan(spoiled, ReadingOptions(check="warn"))
     assert len(scan) == 64
     assert "corner" in caplog.text
 
@@ -77,8 +88,8 @@ def test_a_flag_overrides_what_it_names(tmp_path, scan_file):
     path = tmp_path / "off.npz"
     np.savez(path, **arrays | {"diff3d": np.roll(arrays["diff3d"], (7, 0), axis=(1, 2))})
     with pytest.raises(InputError, match="--center 23,16"):
-        open_scan(path, n_images=None, options=ReadingOptions())
-    open_scan(path, n_images=None, options=ReadingOptions(center="23,16"))
+        open_scan(path, ReadingOptions())
+    open_scan(path, ReadingOptions(center="23,16"))
 
 
 def test_a_stated_pixel_silences_the_contradiction(tmp_path, simulation, capsys):
@@ -106,6 +117,6 @@ def test_ways_that_fit_alike_are_all_named():
         turned = Orientation(transpose=False, flip_y=False, flip_x=flip_x)
         return Trial(Hypothesis(turned, swap_xy=False, negate=negate), residual)
 
-    found = judge([trial(0.01, negate="x"), trial(0.0101, flip_x=True), trial(0.2)])
+    found = orientation_finding([trial(0.01, negate="x"), trial(0.0101, flip_x=True), trial(0.2)])
     assert found.flag == "--negate_positions x"
     assert "--flip_x fits as well, with a mirror image" in found.text

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ptycho_torch.testing.archive import RunArchive, read_kept, read_manifest, write_atomically
+from ptycho_torch.testing.archive import RunArchive
+from ptycho_torch.testing.manifest import read_kept, read_manifest, write_atomically
 from ptycho_torch.testing.privacy import Redactor
 
 
@@ -20,8 +21,10 @@ def test_file_killed_while_it_is_written_is_the_old_or_the_new_one(tmp_path: Pat
     path = tmp_path / "manifest.json"
     write_atomically(path, b"0" * 4_000_000)
     code = (
-        "import itertools, pathlib, sys; from ptycho_torch.testing.archive import write_atomically\n"
-        "for n in itertools.count(): write_atomically(pathlib.Path(sys.argv[1]), b'%d' % (n % 10) * 4_000_000)"
+        "import itertools, pathlib, sys; from ptycho_torch.testing.archive import "
+        "write_atomically\n"
+        "for n in itertools.count(): write_atomically(pathlib.Path(sys.argv[1]), b'%d' % (n % 10) "
+        "* 4_000_000)"
     )
     env = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])}
     for delay_s in (0.0, 0.007, 0.013, 0.019):
@@ -62,7 +65,11 @@ def test_manifest_is_on_disk_after_every_event(tmp_path: Path) -> None:
 def test_group_and_block_pass_every_exception_on(
     tmp_path: Path, error: type[BaseException], verdict: str, archived: bool
 ) -> None:
-    with pytest.raises(error), make_archive(tmp_path if archived else None) as archive, archive.assertions("group"):
+    with (
+        pytest.raises(error),
+        make_archive(tmp_path if archived else None) as archive,
+        archive.assertions("group"),
+    ):
         raise error("why")
     if archived:
         manifest = read_manifest(tmp_path)
@@ -70,7 +77,11 @@ def test_group_and_block_pass_every_exception_on(
 
 
 def test_swallowed_failure_of_a_group_fails_the_block(tmp_path: Path) -> None:
-    with make_archive(tmp_path) as archive, pytest.raises(AssertionError), archive.assertions("group"):
+    with (
+        make_archive(tmp_path) as archive,
+        pytest.raises(AssertionError),
+        archive.assertions("group"),
+    ):
         raise AssertionError
     assert read_manifest(tmp_path)["verdict"] == "failed"
 
@@ -98,7 +109,10 @@ def test_artifact_that_changes_is_kept_as_it_was_last(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "archive")
     archive.artifact(tmp_path / "out")
     for words in ("first", "second, longer"):
-        code = f"import pathlib; p = pathlib.Path('out'); p.mkdir(exist_ok=True); (p / 'log').write_text({words!r})"
+        code = (
+            "import pathlib; p = pathlib.Path('out'); p.mkdir(exist_ok=True); (p / "
+            f"'log').write_text({words!r})"
+        )
         archive.run_command([sys.executable, "-c", code], cwd=tmp_path)
     archive.close("passed")
     (entry,) = read_manifest(tmp_path / "archive")["artifacts"]
@@ -139,7 +153,9 @@ def test_manifest_cannot_point_out_of_its_folder(tmp_path: Path) -> None:
         ("root mean square of /", "root mean square of /"),
     ],
 )
-def test_private_parts_are_replaced_and_the_rest_is_left(monkeypatch: pytest.MonkeyPatch, text: str, public: str) -> None:
+def test_private_parts_are_replaced_and_the_rest_is_left(
+    monkeypatch: pytest.MonkeyPatch, text: str, public: str
+) -> None:
     monkeypatch.setattr("ptycho_torch.testing.privacy.machine_names", lambda: {"mallory"})
     redactor = Redactor([("d", Path("/data/set"))])
     assert redactor.text(text) == public

@@ -22,8 +22,8 @@ from outline import assert_accessible
 
 from ptycho_torch import cli
 from ptycho_torch.testing import archive as archive_module
-from ptycho_torch.testing.archive import read_manifest
 from ptycho_torch.testing.compare import main as compare_main
+from ptycho_torch.testing.manifest import read_manifest
 from ptycho_torch.testing.process import Environment
 from ptycho_torch.testing.views import ALTERED, build_views
 
@@ -65,14 +65,18 @@ def test_full(run_command, run_archive, cuda_cpu_env, tmp_path):
 
 
 def runs(folder: Path) -> dict[str, dict[str, Any]]:
-    """Valid manifests of the runs in an archive, by folder name without the hash; the session's is checked, too."""
+    """Valid manifests of the runs in an archive, by folder name without the hash; the session's
+    is checked, too.
+    """
     jsonschema.validate(read_manifest(folder), SCHEMA)
     found = {}
     for path in sorted(folder.glob("*/manifest.json")):
         jsonschema.validate(read_manifest(path.parent), SCHEMA)
         assert (path.parent / "index.html").stat().st_size
         assert (path.parent / "summary.md").stat().st_size
-        found[re.sub(r"^.*?-(test_|workflow)|-[0-9a-f]{8}", r"\1", path.parent.name)] = read_manifest(path.parent)
+        found[re.sub(r"^.*?-(test_|workflow)|-[0-9a-f]{8}", r"\1", path.parent.name)] = (
+            read_manifest(path.parent)
+        )
     return found
 
 
@@ -87,7 +91,9 @@ def test_everything_asked_for_is_kept(pytester: pytest.Pytester, inner_pytest: I
     assert (run["verdict"], run["seeds"], run["attempt"]) == ("passed", {"training": 42}, 1)
     photons = hashlib.sha256(b"photons").hexdigest()
     assert run["inputs"] == [{"path": "{tmp}/test_full0/scan.npz", "bytes": 7, "sha256": photons}]
-    assert [(group["name"], group["verdict"]) for group in run["groups"]] == [("image is right", "passed")]
+    assert [(group["name"], group["verdict"]) for group in run["groups"]] == [
+        ("image is right", "passed")
+    ]
     assert [metric["value"] for metric in run["metrics"]] == [0.62, "nan"]
     (command,) = run["commands"]
     assert (command["state"], command["exit_status"], command["args"][0]) == (
@@ -107,23 +113,33 @@ def test_everything_asked_for_is_kept(pytester: pytest.Pytester, inner_pytest: I
     assert run["environment"]["versions"]["pytest"] == pytest.__version__
 
 
-def test_kept_files_have_the_sizes_and_hashes_of_the_manifest(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_kept_files_have_the_sizes_and_hashes_of_the_manifest(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     pytester.makepyfile(FULL)
     inner_pytest("--archive", "out")
     (folder,) = (path.parent for path in (pytester.path / "out").glob("*/manifest.json"))
     run = read_manifest(folder)
-    kept = [one["kept"] for one in run["artifacts"] if one["kept"]] + [run["commands"][0][name] for name in ("stdout", "stderr")]
+    kept = [one["kept"] for one in run["artifacts"] if one["kept"]] + [
+        run["commands"][0][name] for name in ("stdout", "stderr")
+    ]
     assert len(kept) == 4
     for file in kept:
         assert (folder / file["path"]).stat().st_size == file["bytes"]
         assert archive_module.sha256(folder / file["path"]) == file["sha256"]
 
 
-def test_without_the_flag_tests_behave_the_same_and_nothing_is_written(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_without_the_flag_tests_behave_the_same_and_nothing_is_written(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     pytester.makepyfile(FULL)
     before = everything(pytester.path)
     inner_pytest("--basetemp", str(pytester.path.parent / "scratch")).assert_outcomes(passed=1)
-    assert [path for path in everything(pytester.path) if path not in before and "__pycache__" not in path.parts] == []
+    assert [
+        path
+        for path in everything(pytester.path)
+        if path not in before and "__pycache__" not in path.parts
+    ] == []
 
 
 def test_collecting_only_writes_nothing(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
@@ -132,7 +148,9 @@ def test_collecting_only_writes_nothing(pytester: pytest.Pytester, inner_pytest:
     assert not (pytester.path / "out").exists()
 
 
-def test_nothing_private_is_written(pytester: pytest.Pytester, inner_pytest: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_private_is_written(
+    pytester: pytest.Pytester, inner_pytest: Inner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LOGNAME", "mallory-x")
     monkeypatch.setenv("USER", "mallory-x")
     pytester.makepyfile(
@@ -143,10 +161,12 @@ import getpass, pytest, socket
 def test_private(run_command, run_archive, tmp_path, path):
     secret = f"{getpass.getuser()}@{socket.gethostname()} {os.uname().nodename} {tmp_path} "
     secret += f"{os.path.expanduser('~/x')} {sys.prefix} /usr/lib/x.so"
-    for name, data in {"a.txt": secret.encode(), "a.bin": b"\\0\\xff" + os.fsencode(tmp_path) + b"\\xff"}.items():
+    binary = b"\\0\\xff" + os.fsencode(tmp_path) + b"\\xff"
+    for name, data in {"a.txt": secret.encode(), "a.bin": binary}.items():
         run_archive.artifact(tmp_path / name).write_bytes(data)
     run_archive.artifact(tmp_path / (getpass.getuser() + ".txt")).write_text("x")
-    run_command([sys.executable, "-c", f"import sys; print({secret!r}); print({secret!r}, file=sys.stderr)"])
+    code = f"import sys; print({secret!r}); print({secret!r}, file=sys.stderr)"
+    run_command([sys.executable, "-c", code])
     run_archive.metric("at " + secret, 1.0)
     with run_archive.assertions("for " + secret):
         assert secret == ""
@@ -159,14 +179,25 @@ def test_private(run_command, run_archive, tmp_path, path):
         text = re.sub(r"data:image/png;base64,\S+", "", path.read_bytes().decode(errors="replace"))
         text += str(path.relative_to(pytester.path / "out"))
         # "{tmp}/tmp.x" is a folder with such a name in a folder that is not told
-        assert [folder for folder in folders if re.search(rf"(?<!\}}){re.escape(folder)}", text)] == [], path.name
-        assert [name for name in names if re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", text)] == [], path.name
+        assert [
+            folder for folder in folders if re.search(rf"(?<!\}}){re.escape(folder)}", text)
+        ] == [], path.name
+        assert [
+            name
+            for name in names
+            if re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", text)
+        ] == [], path.name
     private = runs(pytester.path / "out")["test_private-elsewhere-data"]
     problems = {Path(one["path"]).name: one["problem"] for one in private["artifacts"]}
-    assert (problems["a.txt"], problems["a.bin"][:15]) == ("kept with paths removed", "not kept: names")
+    assert (problems["a.txt"], problems["a.bin"][:15]) == (
+        "kept with paths removed",
+        "not kept: names",
+    )
 
 
-def test_failure_keeps_what_was_made_and_says_why(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_failure_keeps_what_was_made_and_says_why(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     pytester.makepyfile(
         PIPELINE
         + """
@@ -174,9 +205,11 @@ def test_command(run_command, run_archive, tmp_path):
     run_archive.artifact(tmp_path / "out")
     run_command([sys.executable, "-c", CODE + "raise SystemExit(3)"], cwd=tmp_path)
 def test_killed_child(run_command):
-    run_command([sys.executable, "-c", "import os; print('before', flush=True); os.kill(os.getpid(), 9)"])
+    code = "import os; print('before', flush=True); os.kill(os.getpid(), 9)"
+    run_command([sys.executable, "-c", code])
 def test_timeout(run_command):
-    run_command([sys.executable, "-c", "import time; print('before', flush=True); time.sleep(60)"], timeout_s=0.5)
+    code = "import time; print('before', flush=True); time.sleep(60)"
+    run_command([sys.executable, "-c", code], timeout_s=0.5)
 def test_group(run_command, run_archive):
     run_command([sys.executable, "-c", "print('shown on failure')"])
     with run_archive.assertions("good"):
@@ -190,7 +223,10 @@ def test_group(run_command, run_archive):
     found = runs(pytester.path / "out")
     assert {name: run["verdict"] for name, run in found.items()} == dict.fromkeys(found, "failed")
     assert len(found) == 4
-    assert [Path(one["path"]).name for one in found["test_command"]["artifacts"]] == ["a.png", "log.txt"]
+    assert [Path(one["path"]).name for one in found["test_command"]["artifacts"]] == [
+        "a.png",
+        "log.txt",
+    ]
     assert "exit status 3" in found["test_command"]["message"]
     assert "trained in" in found["test_command"]["message"]
     assert found["test_killed_child"]["commands"][0]["exit_status"] == -signal.SIGKILL
@@ -201,7 +237,9 @@ def test_group(run_command, run_archive):
     result.stdout.fnmatch_lines(["*stdout of command 1, which succeeded*", "shown on failure"])
 
 
-def test_every_outcome_of_a_test_has_its_verdict(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_every_outcome_of_a_test_has_its_verdict(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -226,15 +264,23 @@ def test_every_outcome_of_a_test_has_its_verdict(pytester: pytest.Pytester, inne
         """
     )
     inner_pytest("--archive", "out")
-    found = {name.removeprefix("test_"): run["verdict"] for name, run in runs(pytester.path / "out").items()}
+    found = {
+        name.removeprefix("test_"): run["verdict"]
+        for name, run in runs(pytester.path / "out").items()
+    }
     expected = {word: word for word in ("passed", "failed", "skipped", "xfailed", "xpassed")}
     assert found == expected | {"setup_error": "error", "teardown_error": "error"}
-    session = {test.rpartition("::test_")[2]: verdict for test, verdict in read_manifest(pytester.path / "out")["tests"].items()}
+    session = {
+        test.rpartition("::test_")[2]: verdict
+        for test, verdict in read_manifest(pytester.path / "out")["tests"].items()
+    }
     assert session == found | {"never": "skipped", "without_evidence": "passed"}
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_interrupt_keeps_the_run_and_says_so(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_interrupt_keeps_the_run_and_says_so(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     pytester.makepyfile(
         """
         import sys, threading, time, os, signal
@@ -242,7 +288,10 @@ def test_interrupt_keeps_the_run_and_says_so(pytester: pytest.Pytester, inner_py
             run_archive.artifact(tmp_path / "made.txt")
             threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
             with run_archive.assertions("never decided"):
-                code = "import time; open('made.txt', 'w').write('x'); print('on', flush=True); time.sleep(60)"
+                code = (
+                    "import time; open('made.txt', 'w').write('x'); print('on', flush=True); "
+                    "time.sleep(60)"
+                )
                 run_command([sys.executable, "-c", code], cwd=tmp_path)
         def test_b(run_archive): pass
         """
@@ -257,7 +306,9 @@ def test_interrupt_keeps_the_run_and_says_so(pytester: pytest.Pytester, inner_py
     assert read_manifest(pytester.path / "out")["verdict"] == "interrupted"
 
 
-def test_killed_session_leaves_whole_manifests_that_can_be_viewed(pytester: pytest.Pytester) -> None:
+def test_killed_session_leaves_whole_manifests_that_can_be_viewed(
+    pytester: pytest.Pytester,
+) -> None:
     pytester.makepyfile(
         """
         import sys
@@ -267,7 +318,15 @@ def test_killed_session_leaves_whole_manifests_that_can_be_viewed(pytester: pyte
                 run_archive.metric(f"m{number}", 1.0)
         """
     )
-    words = [sys.executable, "-m", "pytest", "-p", "ptycho_torch.testing.plugin", "--archive", "out"]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "ptycho_torch.testing.plugin",
+        "--archive",
+        "out",
+    ]
     process = subprocess.Popen(
         words,
         cwd=pytester.path,
@@ -275,7 +334,9 @@ def test_killed_session_leaves_whole_manifests_that_can_be_viewed(pytester: pyte
         env=dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
     deadline = time.monotonic() + 20
-    while not list(pytester.path.glob("out/*test_b*/manifest.json")) and time.monotonic() < deadline:
+    while (
+        not list(pytester.path.glob("out/*test_b*/manifest.json")) and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
     time.sleep(0.2)
     process.kill()
@@ -290,22 +351,31 @@ def test_killed_session_leaves_whole_manifests_that_can_be_viewed(pytester: pyte
 
 PARAMETRISED = """
 import pytest
-@pytest.mark.parametrize("name", ["a/b", "a-b", "a b", "A-B", "ü", "x" * 200, "../../x", "with[brackets]", ""])
+NAMES = ["a/b", "a-b", "a b", "A-B", "ü", "x" * 200, "../../x", "with[brackets]", ""]
+@pytest.mark.parametrize("name", NAMES)
 def test_names(run_archive, name):
     run_archive.metric("length", len(name))
 """
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_parametrised_tests_each_have_a_folder(pytester: pytest.Pytester, inner_pytest: Inner, workers: tuple[str, ...]) -> None:
+def test_parametrised_tests_each_have_a_folder(
+    pytester: pytest.Pytester, inner_pytest: Inner, workers: tuple[str, ...]
+) -> None:
     if workers:
         pytest.importorskip("xdist")
     pytester.makepyfile(PARAMETRISED)
     inner_pytest("--archive", "out", *workers, apart=True).assert_outcomes(passed=9)
-    manifests = [read_manifest(path.parent) for path in (pytester.path / "out").glob("*/manifest.json")]
-    assert sorted(one["metrics"][0]["value"] for one in manifests) == sorted([3, 3, 3, 3, 1, 200, 7, 14, 0])
+    manifests = [
+        read_manifest(path.parent) for path in (pytester.path / "out").glob("*/manifest.json")
+    ]
+    assert sorted(one["metrics"][0]["value"] for one in manifests) == sorted(
+        [3, 3, 3, 3, 1, 200, 7, 14, 0]
+    )
     assert len({one["test"] for one in manifests}) == 9
-    assert {one["attempt"] for one in manifests} == {1}  # none was taken for another try of another one
+    assert {one["attempt"] for one in manifests} == {
+        1
+    }  # none was taken for another try of another one
     assert {one["worker"] for one in manifests} == ({"gw0", "gw1"} if workers else {None})
     session = read_manifest(pytester.path / "out")
     assert (len(session["runs"]), len(session["tests"]), session["verdict"]) == (9, 9, "passed")
@@ -324,7 +394,9 @@ def test_two(workflow):
 """
 
 
-def test_session_fixture_has_one_archive_for_many_tests(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_session_fixture_has_one_archive_for_many_tests(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     pytester.makepyfile(test_s=SHARED)
     inner_pytest("--archive", "out").assert_outcomes(passed=1, failed=1)
     (run,) = runs(pytester.path / "out").values()
@@ -335,7 +407,9 @@ def test_session_fixture_has_one_archive_for_many_tests(pytester: pytest.Pyteste
     ]
 
 
-def test_session_fixture_has_an_archive_in_each_worker(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_session_fixture_has_an_archive_in_each_worker(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     pytest.importorskip("xdist")
     pytester.makepyfile(test_s=SHARED)
     inner_pytest("--archive", "out", "-n", "2", apart=True).assert_outcomes(passed=1, failed=1)
@@ -347,9 +421,14 @@ def test_session_fixture_has_an_archive_in_each_worker(pytester: pytest.Pytester
     )
 
 
-def test_crashed_worker_leaves_an_interrupted_run(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_crashed_worker_leaves_an_interrupted_run(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     pytest.importorskip("xdist")
-    pytester.makepyfile("import os\ndef test_crash(run_archive):\n    run_archive.metric('m', 1.0)\n    os.kill(os.getpid(), 9)")
+    pytester.makepyfile(
+        "import os\ndef test_crash(run_archive):\n    run_archive.metric('m', 1.0)\n    "
+        "os.kill(os.getpid(), 9)"
+    )
     inner_pytest("--archive", "out", "-n", "1", apart=True)
     (run,) = runs(pytester.path / "out").values()
     assert (run["verdict"], len(run["metrics"])) == ("interrupted", 1)
@@ -377,7 +456,9 @@ def test_each_rerun_has_a_folder(pytester: pytest.Pytester, inner_pytest: Inner)
     assert list(read_manifest(pytester.path / "out")["tests"].values()) == ["passed"]
 
 
-def test_new_session_replaces_an_archive_and_touches_nothing_else(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_new_session_replaces_an_archive_and_touches_nothing_else(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     pytester.makepyfile(test_a="def test_old(run_archive): pass")
     inner_pytest("--archive", "out")
     theirs = pytester.path / "out/theirs"
@@ -392,7 +473,9 @@ def test_new_session_replaces_an_archive_and_touches_nothing_else(pytester: pyte
     assert list(runs(pytester.path / "out")) == ["test_newer"]
 
 
-def test_folder_that_is_no_archive_is_refused_and_kept(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_folder_that_is_no_archive_is_refused_and_kept(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     (pytester.path / "out").mkdir()
     (pytester.path / "out/thesis.tex").write_text("years of work")
     pytester.makepyfile("def test_a(run_archive): pass")
@@ -402,25 +485,36 @@ def test_folder_that_is_no_archive_is_refused_and_kept(pytester: pytest.Pytester
     assert [path.name for path in everything(pytester.path / "out")] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize(("folder", "said"), [("", "*need the name of a folder*"), ("/proc/archive", "*/proc/archive*")])
-def test_folder_that_cannot_be_is_refused(pytester: pytest.Pytester, inner_pytest: Inner, folder: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "said"), [("", "*need the name of a folder*"), ("/proc/archive", "*/proc/archive*")]
+)
+def test_folder_that_cannot_be_is_refused(
+    pytester: pytest.Pytester, inner_pytest: Inner, folder: str, said: str
+) -> None:
     pytester.makepyfile("def test_a(run_archive): pass")
     result = inner_pytest("--archive", folder, apart=True)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([said])
 
 
-def test_text_that_cannot_be_printed_is_kept_as_far_as_it_can(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_text_that_cannot_be_printed_is_kept_as_far_as_it_can(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     pytester.makepyfile(r"""
         import sys
         def test_a(run_command): run_command([sys.executable, "-c", "pass", "a\udce9\x1b"])
     """)
     inner_pytest("--archive", "out").assert_outcomes(passed=1)
-    assert "a\N{REPLACEMENT CHARACTER}" in (next((pytester.path / "out").glob("*/summary.md"))).read_text()
+    assert (
+        "a\N{REPLACEMENT CHARACTER}"
+        in (next((pytester.path / "out").glob("*/summary.md"))).read_text()
+    )
 
 
 @pytest.mark.parametrize("how", ["conftest", "option", "module"])
-def test_asking_for_the_plugin_twice_loads_it_once(pytester: pytest.Pytester, inner_pytest: Inner, how: str) -> None:
+def test_asking_for_the_plugin_twice_loads_it_once(
+    pytester: pytest.Pytester, inner_pytest: Inner, how: str
+) -> None:
     """Under an entry point of another name than the module's, pytest aborts on each of these."""
     asking = 'pytest_plugins = ["ptycho_torch.testing.plugin"]\n'
     pytester.makeconftest(asking if how == "conftest" else "")
@@ -430,20 +524,28 @@ def test_asking_for_the_plugin_twice_loads_it_once(pytester: pytest.Pytester, in
 
 
 def test_entry_point_bears_the_name_of_its_module() -> None:
-    points = [one for one in importlib.metadata.entry_points(group="pytest11") if one.value.startswith("ptycho_torch")]
+    points = [
+        one
+        for one in importlib.metadata.entry_points(group="pytest11")
+        if one.value.startswith("ptycho_torch")
+    ]
     if not points:
         pytest.skip("the package is not installed")
-    assert {(one.name, one.value) for one in points} == {("ptycho_torch.testing.plugin", "ptycho_torch.testing.plugin")}
+    assert {(one.name, one.value) for one in points} == {
+        ("ptycho_torch.testing.plugin", "ptycho_torch.testing.plugin")
+    }
 
 
 ALONE = """
 import importlib.machinery, sys, pytest
 class Refuse:
     own = {"test_full", "wants_numpy", "wants_torch"}
-    allowed = own | {"pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py", *sys.stdlib_module_names}
+    pytests = {"pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py"}
+    allowed = own | pytests | sys.stdlib_module_names
+    rooms = ("ptycho_torch.testing", "ptycho_torch.html")
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top == "ptycho_torch" and (name == top or name.startswith("ptycho_torch.testing")) or top in self.allowed:
+        if name == "ptycho_torch" or name.startswith(self.rooms) or top in self.allowed:
             return None
         if name == "torch":  # the package's root looks whether it is there
             return importlib.machinery.ModuleSpec(name, self)
@@ -458,10 +560,15 @@ sys.exit(pytest.main(["-p", "ptycho_torch.testing.plugin", *sys.argv[1:]]))
 def test_plugin_needs_pytest_and_the_standard_library_only(pytester: pytest.Pytester) -> None:
     """Archive, comparison and pages in an interpreter that refuses to import anything else."""
     pytester.makepyfile(test_full=FULL, wants_numpy="import numpy", wants_torch="import torch")
-    env = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    env = dict(os.environ) | {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
 
     def run(*words: str) -> int:
-        return subprocess.run([sys.executable, "-c", ALONE, *words], cwd=pytester.path, env=env, check=False).returncode
+        return subprocess.run(
+            [sys.executable, "-c", ALONE, *words], cwd=pytester.path, env=env, check=False
+        ).returncode
 
     assert run("--archive", "old", "test_full.py") == 0
     assert run("--archive", "new", "--archive-compare", "old", "test_full.py") == 0
@@ -479,8 +586,10 @@ def test_environment_fixture_hides_gpus_and_cannot_leak(
         """
         import os, pytest
         def test_a(cuda_cpu_env):
-            assert cuda_cpu_env["CUDA_VISIBLE_DEVICES"] == "" and int(cuda_cpu_env["OMP_NUM_THREADS"]) <= 2
-            assert os.environ["CUDA_VISIBLE_DEVICES"] == "0" and cuda_cpu_env["PATH"] == os.environ["PATH"]
+            assert cuda_cpu_env["CUDA_VISIBLE_DEVICES"] == ""
+            assert int(cuda_cpu_env["OMP_NUM_THREADS"]) <= 2
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+            assert cuda_cpu_env["PATH"] == os.environ["PATH"]
             with pytest.raises(TypeError):
                 cuda_cpu_env["MINE"] = "1"
             assert dict(cuda_cpu_env) | {"MINE": "1"}
@@ -492,7 +601,9 @@ def test_environment_fixture_hides_gpus_and_cannot_leak(
 def test_failure_does_not_print_the_environment(
     pytester: pytest.Pytester, inner_pytest: Inner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """pytest prints the arguments of a failing function, so a token in the environment would be published."""
+    """pytest prints the arguments of a failing function, so a token in the environment would be
+    published.
+    """
     monkeypatch.setenv("AAA_TOKEN", "open-sesame")
     pytester.makepyfile(
         """
@@ -507,15 +618,23 @@ def test_failure_does_not_print_the_environment(
     )
     result = inner_pytest("--archive", "out", "-vv")
     result.assert_outcomes(failed=2)
-    shown = result.stdout.str() + "".join(path.read_text() for path in everything(pytester.path / "out"))
+    shown = result.stdout.str() + "".join(
+        path.read_text() for path in everything(pytester.path / "out")
+    )
     assert "open-sesame" not in shown
     assert "AAA_TOKEN" not in shown
-    assert "open-sesame" not in repr(Environment({"TOKEN": "open-sesame"}))  # pytest may cut a long one where it likes
+    assert "open-sesame" not in repr(
+        Environment({"TOKEN": "open-sesame"})
+    )  # pytest may cut a long one where it likes
 
 
-def test_git_revision_is_kept_and_the_archive_itself_is_no_change(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_git_revision_is_kept_and_the_archive_itself_is_no_change(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     pytester.makepyfile(test_a="def test_a(run_archive): pass")
-    (pytester.path / ".gitignore").write_text("__pycache__\nstdout\nstderr\nrunpytest-*\n*current\n")
+    (pytester.path / ".gitignore").write_text(
+        "__pycache__\nstdout\nstderr\nrunpytest-*\n*current\n"
+    )
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*git, *words], cwd=pytester.path, check=True)
@@ -546,7 +665,10 @@ def test_report_makes_the_views_of_an_archive_again(
     assert capsys.readouterr().out.strip() == str(archive / "index.html")
     assert {path: path.read_bytes() for path in views} == before
     session = read_manifest(archive)
-    damaged = {"is not of schema": {}, "lacks tests": {name: value for name, value in session.items() if name != "tests"}}
+    damaged = {
+        "is not of schema": {},
+        "lacks tests": {name: value for name, value in session.items() if name != "tests"},
+    }
     for said, manifest in damaged.items():
         (archive / "manifest.json").write_text(json.dumps(manifest))
         assert cli.main(["report", str(archive)]) == 2
@@ -558,7 +680,9 @@ def test_views_tell_of_altered_files(pytester: pytest.Pytester, inner_pytest: In
     inner_pytest("--archive", "out")
     (folder,) = (path.parent for path in (pytester.path / "out").glob("*/manifest.json"))
     assert ALTERED not in (folder / "index.html").read_text()
-    (folder / "artifacts/out/a.png").write_bytes((folder / "artifacts/out/a.png").read_bytes() + b"x")
+    (folder / "artifacts/out/a.png").write_bytes(
+        (folder / "artifacts/out/a.png").read_bytes() + b"x"
+    )
     build_views(folder)
     page = (folder / "index.html").read_text()
     assert ALTERED in page
@@ -568,12 +692,22 @@ def test_views_tell_of_altered_files(pytester: pytest.Pytester, inner_pytest: In
 def test_pages_of_an_archive_are_drawn_and_log_nothing(
     pytester: pytest.Pytester, inner_pytest: Inner, browser: Chromium, png: Callable[..., bytes]
 ) -> None:
-    for folder, colour, extra in (("old", (90, 60, 30), ()), ("new", (30, 60, 90), ("--archive-compare", "old"))):
-        pytester.makepyfile(test_full=FULL.replace("PNG = ", f"PNG = {png(320, 240, colour)!r} or ") + "    assert 0")
+    for folder, colour, extra in (
+        ("old", (90, 60, 30), ()),
+        ("new", (30, 60, 90), ("--archive-compare", "old")),
+    ):
+        pytester.makepyfile(
+            test_full=FULL.replace("PNG = ", f"PNG = {png(320, 240, colour)!r} or ")
+            + "    assert 0"
+        )
         inner_pytest("--archive", folder, *extra)
     (run,) = (pytester.path / "new").glob("*/index.html")
     new = pytester.path / "new"
-    for path, pictures, tables in ((run, 1, 4), (new / "index.html", 0, 2), (new / "compare.html", 2, 4)):
+    for path, pictures, tables in (
+        (run, 1, 4),
+        (new / "index.html", 0, 2),
+        (new / "compare.html", 2, 4),
+    ):
         assert_accessible(path.read_text(), pictures=pictures, tables=tables)
         for width, dark in ((360, False), (360, True), (1280, False), (1280, True)):
             opened = browser.open(path, width=width, dark=dark)
@@ -592,17 +726,47 @@ def test_m(run_archive, request):
 @pytest.mark.parametrize(
     ("before", "now", "status", "verdict"),
     [
-        pytest.param(("m", 0.62, "higher", 0.02), ("m", 0.62, "higher", 0.02), 0, "same", id="same"),
-        pytest.param(("m", 0.62, "higher", 0.02), ("m", 0.60, "higher", 0.02), 0, "changed", id="just-tolerated"),
-        pytest.param(("m", 0.62, "higher", 0.02), ("m", 0.599, "higher", 0.02), 1, "worse", id="worse"),
-        pytest.param(("m", 0.62, "higher", 0.02), ("m", 0.9, "higher", 0.02), 0, "better", id="better"),
-        pytest.param(("m", 0.1, "lower", 0.0), ("m", 0.2, "lower", 0.0), 1, "worse", id="lower-is-better"),
-        pytest.param(("m", 0.1, "equal", 0.05), ("m", 0.2, "equal", 0.05), 1, "worse", id="should-not-move"),
-        pytest.param(("m", 0.62, "higher", 0.02), ("m", float("nan"), "higher", 0.02), 1, "worse", id="nan"),
-        pytest.param(("m", 0.62, "higher", 0.02), ("m", 0.1, "higher", 9.0), 1, "worse", id="loosened-tolerance"),
-        pytest.param(("m", 0.62, "higher", 0.02), ("m", 0.1, "lower", 0.02), 1, "worse", id="turned-round"),
-        pytest.param(("m", 0.62, "higher", 0.02), ("other", 0.7, "higher", 0.02), 1, "missing", id="left-out"),
-        pytest.param(("m", 0.62, "higher", None), ("m", 0.1, "higher", None), 0, "changed", id="no-tolerance"),
+        pytest.param(
+            ("m", 0.62, "higher", 0.02), ("m", 0.62, "higher", 0.02), 0, "same", id="same"
+        ),
+        pytest.param(
+            ("m", 0.62, "higher", 0.02),
+            ("m", 0.60, "higher", 0.02),
+            0,
+            "changed",
+            id="just-tolerated",
+        ),
+        pytest.param(
+            ("m", 0.62, "higher", 0.02), ("m", 0.599, "higher", 0.02), 1, "worse", id="worse"
+        ),
+        pytest.param(
+            ("m", 0.62, "higher", 0.02), ("m", 0.9, "higher", 0.02), 0, "better", id="better"
+        ),
+        pytest.param(
+            ("m", 0.1, "lower", 0.0), ("m", 0.2, "lower", 0.0), 1, "worse", id="lower-is-better"
+        ),
+        pytest.param(
+            ("m", 0.1, "equal", 0.05), ("m", 0.2, "equal", 0.05), 1, "worse", id="should-not-move"
+        ),
+        pytest.param(
+            ("m", 0.62, "higher", 0.02), ("m", float("nan"), "higher", 0.02), 1, "worse", id="nan"
+        ),
+        pytest.param(
+            ("m", 0.62, "higher", 0.02),
+            ("m", 0.1, "higher", 9.0),
+            1,
+            "worse",
+            id="loosened-tolerance",
+        ),
+        pytest.param(
+            ("m", 0.62, "higher", 0.02), ("m", 0.1, "lower", 0.02), 1, "worse", id="turned-round"
+        ),
+        pytest.param(
+            ("m", 0.62, "higher", 0.02), ("other", 0.7, "higher", 0.02), 1, "missing", id="left-out"
+        ),
+        pytest.param(
+            ("m", 0.62, "higher", None), ("m", 0.1, "higher", None), 0, "changed", id="no-tolerance"
+        ),
     ],
 )
 def test_comparison_fails_when_a_metric_is_worse_than_its_tolerance(
@@ -618,7 +782,9 @@ def test_comparison_fails_when_a_metric_is_worse_than_its_tolerance(
     assert f"| {verdict} |" in (pytester.path / "new/compare.md").read_text()
 
 
-def test_comparison_tells_a_skipped_test_from_one_that_was_not_selected(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
+def test_comparison_tells_a_skipped_test_from_one_that_was_not_selected(
+    pytester: pytest.Pytester, inner_pytest: Inner
+) -> None:
     metric = METRICS.format(metrics=[("m", 1.0, "higher", 0.0)])
     pytester.makepyfile(test_m=metric, test_other="def test_o(run_archive): pass")
     inner_pytest("--archive", "old")
@@ -642,7 +808,9 @@ def test_comparison_shows_changed_pictures_artifacts_and_times(
                 run_archive.artifact(tmp_path / "same.txt").write_text("x")
             """
         )
-        inner_pytest("--archive", folder, *(("--archive-compare", "old") if folder == "new" else ()))
+        inner_pytest(
+            "--archive", folder, *(("--archive-compare", "old") if folder == "new" else ())
+        )
     text = (pytester.path / "new/compare.md").read_text()
     changes = {"a.png": "changed", "gone.txt": "removed", "added.txt": "added", "same.txt": "same"}
     assert all(f"| {name} | {change} |" in text for name, change in changes.items())
@@ -654,6 +822,9 @@ def test_comparison_shows_changed_pictures_artifacts_and_times(
 def test_comparison_needs_two_archives(pytester: pytest.Pytester, inner_pytest: Inner) -> None:
     pytester.makepyfile("def test_a(run_archive): pass")
     assert inner_pytest("--archive-compare", "old", apart=True).ret == pytest.ExitCode.USAGE_ERROR
-    assert inner_pytest("--archive", "new", "--archive-compare", "old", apart=True).ret == pytest.ExitCode.USAGE_ERROR
+    assert (
+        inner_pytest("--archive", "new", "--archive-compare", "old", apart=True).ret
+        == pytest.ExitCode.USAGE_ERROR
+    )
     assert not (pytester.path / "new").exists()
     assert compare_main([str(pytester.path), str(pytester.path)]) == 2

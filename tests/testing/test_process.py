@@ -16,13 +16,15 @@ from ptycho_torch.testing.process import CommandError, CommandResult, cpu_enviro
 PYTHON = (sys.executable, "-c")
 MIB = 2**20
 
-# Starts a child in the same group, and a daemon in a session of its own whose parent has ended; writes their ids.
+# Starts a child in the same group, and a daemon in a session of its own whose parent has ended, and
+# writes their ids.
 FAMILY = """
 import os, subprocess, sys, time
 sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
 ids = [os.getpid(), subprocess.Popen(sleep).pid]
-daemon = "import subprocess; print(subprocess.Popen(%r, start_new_session=True, stdout=2).pid)" % (sleep,)
-ids.append(int(subprocess.run([sys.executable, "-c", daemon], stdout=subprocess.PIPE, check=True).stdout))
+start = "import subprocess; print(subprocess.Popen(%r, start_new_session=True, stdout=2).pid)"
+command = [sys.executable, "-c", start % (sleep,)]
+ids.append(int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
 with open("ids.part", "w") as file:
     file.write(" ".join(map(str, ids)))
 os.rename("ids.part", "ids")
@@ -53,17 +55,29 @@ def family(folder: Path) -> list[int]:
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
 
-def test_output_and_exit_status_are_kept_and_nothing_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_and_exit_status_are_kept_and_nothing_is_shown(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     result = run_command([*PYTHON, "import sys; print('out'); print('err', file=sys.stderr)"])
-    assert (result.state, result.exit_status, result.stdout, result.stderr) == ("exited", 0, "out\n", "err\n")
+    assert (result.state, result.exit_status, result.stdout, result.stderr) == (
+        "exited",
+        0,
+        "out\n",
+        "err\n",
+    )
     assert capfd.readouterr() == ("", "")
 
 
 def test_failure_is_a_runtime_error_with_command_and_output() -> None:
-    code = "import sys; print('some', 'output'); print('some', 'complaint', file=sys.stderr); sys.exit(3)"
+    code = (
+        "import sys; print('some', 'output'); print('some', 'complaint', file=sys.stderr); "
+        "sys.exit(3)"
+    )
     with pytest.raises(RuntimeError, match="exit status 3") as caught:
         run_command([*PYTHON, code])
-    assert all(part in str(caught.value) for part in (sys.executable, "some output", "some complaint"))
+    assert all(
+        part in str(caught.value) for part in (sys.executable, "some output", "some complaint")
+    )
 
 
 def test_failure_can_be_looked_at_instead() -> None:
@@ -85,13 +99,21 @@ def test_child_ended_by_a_signal_is_told_as_such() -> None:
 
 
 def test_child_sees_exactly_the_environment_it_was_given() -> None:
-    given = {"PATH": os.environ["PATH"], "ONE": "1", "ODD": b"\xff".decode(errors="surrogateescape")}
+    given = {
+        "PATH": os.environ["PATH"],
+        "ONE": "1",
+        "ODD": b"\xff".decode(errors="surrogateescape"),
+    }
     seen = run_command(["env", "-0"], env=given).stdout
-    assert sorted(seen.split("\0")[:-1]) == sorted(["ODD=\ufffd", "ONE=1", f"PATH={os.environ['PATH']}"])
+    assert sorted(seen.split("\0")[:-1]) == sorted(
+        ["ODD=\ufffd", "ONE=1", f"PATH={os.environ['PATH']}"]
+    )
 
 
 def test_child_has_no_standard_input_and_default_signals() -> None:
-    code = "import signal, sys; print(repr(sys.stdin.read()), signal.getsignal(signal.SIGTERM).name)"
+    code = (
+        "import signal, sys; print(repr(sys.stdin.read()), signal.getsignal(signal.SIGTERM).name)"
+    )
     assert run_command([*PYTHON, code]).stdout == "'' SIG_DFL\n"
 
 
@@ -104,8 +126,12 @@ def test_own_environment_is_never_changed(monkeypatch: pytest.MonkeyPatch) -> No
     assert env["CUDA_VISIBLE_DEVICES"] == ""
 
 
-@pytest.mark.parametrize(("asked", "given"), [("64", "2"), ("1", "1"), ("", "1"), ("0", "1"), ("2,1", "1")])
-def test_threads_of_a_child_are_bounded(monkeypatch: pytest.MonkeyPatch, asked: str, given: str) -> None:
+@pytest.mark.parametrize(
+    ("asked", "given"), [("64", "2"), ("1", "1"), ("", "1"), ("0", "1"), ("2,1", "1")]
+)
+def test_threads_of_a_child_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, asked: str, given: str
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert cpu_environment()["OMP_NUM_THREADS"] == given
 
@@ -122,7 +148,9 @@ def test_time_limit_ends_child_group_and_daemon_and_keeps_the_output(tmp_path: P
 
 @linux_only
 def test_time_limit_ends_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
-    code = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{FAMILY}\ntime.sleep(600)"
+    code = (
+        f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{FAMILY}\ntime.sleep(600)"
+    )
     result = run_command([*PYTHON, code], cwd=tmp_path, timeout_s=1.0, check=False)
     assert (result.state, result.exit_status) == ("timed out", -signal.SIGKILL)
     assert not any(map(is_alive, family(tmp_path)))
@@ -155,7 +183,9 @@ def test_killed_test_process_leaves_nothing_behind(tmp_path: Path) -> None:
     code = f"{FAMILY}\ntime.sleep(600)"
     call = f"from ptycho_torch.testing.process import run_command; run_command({[*PYTHON, code]!r})"
     root = Path(__file__).parents[2]
-    parent = subprocess.Popen([*PYTHON, call], cwd=tmp_path, env=dict(os.environ) | {"PYTHONPATH": str(root)})
+    parent = subprocess.Popen(
+        [*PYTHON, call], cwd=tmp_path, env=dict(os.environ) | {"PYTHONPATH": str(root)}
+    )
     try:
         assert wait_for((tmp_path / "ids").exists)
         assert all(map(is_alive, family(tmp_path)))
@@ -177,7 +207,9 @@ def test_peak_memory_is_the_childs_and_not_that_of_a_large_parent() -> None:
 
 def test_cpu_time_counts_work_of_grandchildren_and_not_sleep() -> None:
     spin = "import time\nwhile time.process_time() < 0.4: pass"
-    result = run_command([*PYTHON, f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"])
+    result = run_command(
+        [*PYTHON, f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"]
+    )
     asleep = run_command([*PYTHON, "import time; time.sleep(0.4)"])
     assert 0.4 <= result.cpu_s < 1.5  # two interpreters' start-up on top
     assert asleep.wall_s >= 0.4
@@ -185,5 +217,10 @@ def test_cpu_time_counts_work_of_grandchildren_and_not_sleep() -> None:
 
 
 def test_output_larger_than_a_pipe_does_not_block() -> None:
-    result = run_command([*PYTHON, "import sys; sys.stdout.write('x' * 3_000_000); sys.stderr.write('y' * 3_000_000)"])
+    result = run_command(
+        [
+            *PYTHON,
+            "import sys; sys.stdout.write('x' * 3_000_000); sys.stderr.write('y' * 3_000_000)",
+        ]
+    )
     assert (len(result.stdout), len(result.stderr)) == (3_000_000, 3_000_000)

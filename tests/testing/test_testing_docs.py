@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ptycho_torch.testing.archive import read_manifest
+from ptycho_torch.testing.manifest import read_manifest
 
 pytest_plugins = "pytester"
 
@@ -21,18 +21,26 @@ def example(pytester: pytest.Pytester) -> Path:
     return pytester.path
 
 
-def test_example_passes_and_leaves_the_files_it_says(example: Path, inner_pytest: Callable[..., pytest.RunResult]) -> None:
+def test_example_passes_and_leaves_the_files_it_says(
+    example: Path, inner_pytest: Callable[..., pytest.RunResult]
+) -> None:
     inner_pytest("--archive", "evidence").assert_outcomes(passed=3)
     listed, folder = set(), ""
     for line in BLOCKS["evidence"].splitlines()[1:]:
         words = line.split("  the ")[0].split()
         folder = words[0] if words[0].endswith("/") else folder if line.startswith("    ") else ""
         listed |= {folder + word for word in words if not word.endswith("/")}
-    found = {str(path.relative_to(example / "evidence")) for path in (example / "evidence").rglob("*") if path.is_file()}
+    found = {
+        str(path.relative_to(example / "evidence"))
+        for path in (example / "evidence").rglob("*")
+        if path.is_file()
+    }
     assert {re.sub(r"-[0-9a-f]{8}/", "-…/", name) for name in found} == listed
 
 
-def test_example_compares_as_worse_when_the_model_is(example: Path, inner_pytest: Callable[..., pytest.RunResult]) -> None:
+def test_example_compares_as_worse_when_the_model_is(
+    example: Path, inner_pytest: Callable[..., pytest.RunResult]
+) -> None:
     assert inner_pytest("--archive", "evidence").ret == 0
     assert inner_pytest("--archive", "new", "--archive-compare", "evidence").ret == 0
     script = example / "train.py"
@@ -43,7 +51,9 @@ def test_example_compares_as_worse_when_the_model_is(example: Path, inner_pytest
     result.stdout.fnmatch_lines(["workflow: slope error was * (tolerance 0.01): worse"])
 
 
-def test_example_of_a_failing_script_is_kept(example: Path, inner_pytest: Callable[..., pytest.RunResult]) -> None:
+def test_example_of_a_failing_script_is_kept(
+    example: Path, inner_pytest: Callable[..., pytest.RunResult]
+) -> None:
     (example / "train.py").write_text(BLOCKS["train.py"] + "raise SystemExit('out of beam')\n")
     inner_pytest("--archive", "evidence").assert_outcomes(passed=1, errors=2)
     (folder,) = (example / "evidence").glob("workflow-*")
@@ -53,7 +63,9 @@ def test_example_of_a_failing_script_is_kept(example: Path, inner_pytest: Callab
     assert (folder / "artifacts/model/model.json").is_file()
 
 
-def test_page_of_the_docs_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, png: Callable[..., bytes]) -> None:
+def test_page_of_the_docs_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, png: Callable[..., bytes]
+) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(BLOCKS["page.py"], "page.py", "exec"), {"png": png(8, 8, (9, 9, 9))})
     assert "R-free" in (tmp_path / "report.html").read_text()

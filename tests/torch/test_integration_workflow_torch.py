@@ -27,7 +27,7 @@ SEED = 2
 @pytest.fixture(scope="module")
 def known():
     """256 patterns of 64x64 and the object that they show."""
-    from ptycho_torch.simulate import simulate_scan
+    from ptycho_torch.data.simulation import simulate_scan
 
     return simulate_scan(photons=1e6, n_side=16, step_px=5.0, pattern_size=64, seed=SEED)
 
@@ -35,7 +35,7 @@ def known():
 @pytest.fixture(scope="module")
 def data_file(known, tmp_path_factory) -> Path:
     """The simulated scan as an NPZ file in the layout of Ptychodus."""
-    from ptycho_torch.writers import write_scan
+    from ptycho_torch.io.writers import write_scan
 
     path = tmp_path_factory.mktemp("data") / "scan.npz"
     write_scan(path, known.scan)
@@ -43,7 +43,10 @@ def data_file(known, tmp_path_factory) -> Path:
 
 
 def _run_pytorch_workflow(
-    tmp_path: Path, data_file: Path, cuda_cpu_env: Mapping[str, str], run: Callable[..., CommandResult] = run_command
+    tmp_path: Path,
+    data_file: Path,
+    cuda_cpu_env: Mapping[str, str],
+    run: Callable[..., CommandResult] = run_command,
 ) -> SimpleNamespace:
     """Train and infer by the documented commands, and return where the artifacts should be.
 
@@ -113,9 +116,16 @@ def test_run_pytorch_train_save_load_infer(tmp_path, data_file, cuda_cpu_env, kn
         ):
             assert path.is_file(), path
             assert path.stat().st_size > ONE_KB, path
-        for path in (workflow.config_path, workflow.history_csv_path, workflow.train_debug_log_path, workflow.metrics_path):
+        for path in (
+            workflow.config_path,
+            workflow.history_csv_path,
+            workflow.train_debug_log_path,
+            workflow.metrics_path,
+        ):
             assert path.stat().st_size > 0, path
-        assert list(workflow.working_dir.iterdir()) == [], "the commands leave nothing in the working directory"
+        assert list(workflow.working_dir.iterdir()) == [], (
+            "the commands leave nothing in the working directory"
+        )
         assert dict(os.environ) == before
 
     with run_archive.assertions("the network trained"):
@@ -147,11 +157,11 @@ def test_run_pytorch_train_save_load_infer(tmp_path, data_file, cuda_cpu_env, kn
 def _assert_shows_the_object(path: Path, known, archive) -> None:
     """The image correlates with the known object, and with no mirrored, turned or shifted one.
 
-    Measured over five simulated objects: above 0.996 for the right orientation, up to 0.51 for the others.
-    The ring correlation stayed above one half to 0.71 of Nyquist or further.
+    Measured over five simulated objects: above 0.996 for the right orientation, up to 0.51 for the
+    others. The ring correlation stayed above one half to 0.71 of Nyquist or further.
     """
-    from ptycho_torch.metrics import compare, correlation
-    from ptycho_torch.readers.reconstruction import read_reconstruction
+    from ptycho_torch.evaluation.metrics.agreement import compare, correlation
+    from ptycho_torch.io.readers.reconstruction import read_reconstruction
 
     result = read_reconstruction(path)
     assert np.isfinite(result.object).all()
@@ -161,12 +171,21 @@ def _assert_shows_the_object(path: Path, known, archive) -> None:
     archive.metric("FRC50", agreement.frc50, unit="Nyquist", better="higher", tolerance=0.1)
     assert agreement.correlation > 0.95
     assert agreement.frc50 > 0.5
-    first, last = np.rint([result.positions_px.min(axis=0), result.positions_px.max(axis=0)]).astype(int)
+    first, last = np.rint(
+        [result.positions_px.min(axis=0), result.positions_px.max(axis=0)]
+    ).astype(int)
     (top, left), (bottom, right) = first, last
     truth = known.truth.object[top:bottom, left:right]
-    (top, left), (bottom, right) = first - result.origin_yx.astype(int), last - result.origin_yx.astype(int)
+    (top, left), (bottom, right) = (
+        first - result.origin_yx.astype(int),
+        last - result.origin_yx.astype(int),
+    )
     image = result.object[top:bottom, left:right]
-    for name, wrong in {"mirrored in y": image[::-1], "mirrored in x": image[:, ::-1], "turned": image[::-1, ::-1]}.items():
+    for name, wrong in {
+        "mirrored in y": image[::-1],
+        "mirrored in x": image[:, ::-1],
+        "turned": image[::-1, ::-1],
+    }.items():
         assert correlation(wrong, truth) < 0.7, name
 
 

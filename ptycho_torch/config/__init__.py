@@ -1,0 +1,25 @@
+"""The options of every command, and how a command line becomes a call. No torch is imported."""
+
+from ptycho_torch.config.command_options import (
+    CompareConfig,
+    ConversionConfig,
+    DemoConfig,
+    DoctorConfig,
+    InferenceConfig,
+    ReportConfig,
+    SimulationConfig,
+    TrainingConfig,
+)
+from ptycho_torch.config.options import ReadingOptions
+
+__all__ = [
+    "CompareConfig",
+    "ConversionConfig",
+    "DemoConfig",
+    "DoctorConfig",
+    "InferenceConfig",
+    "ReadingOptions",
+    "ReportConfig",
+    "SimulationConfig",
+    "TrainingConfig",
+]

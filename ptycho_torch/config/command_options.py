@@ -1,0 +1,206 @@
+"""The options of each command, one class a command."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ptycho_torch.config.options import (
+    ComputeOptions,
+    GroupOptions,
+    MessageOptions,
+    OutputOptions,
+    ReadingOptions,
+    SeedOptions,
+    SelectionOptions,
+    option,
+)
+from ptycho_torch.config.registry import GENERATORS, LOSSES, RESULT_WRITERS, SCAN_WRITERS
+from ptycho_torch.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(OutputOptions, ComputeOptions, GroupOptions, SelectionOptions, ReadingOptions):
+    """Train a generator on the measured patterns of one or more scans."""
+
+    train_data_file: list[Path] = option("scans to train on: files, or folders of them")
+    test_data_file: Path | None = option(
+        "scan for validation after every epoch, which chooses best.ckpt; "
+        "without it, that is the last epoch",
+        default=None,
+    )
+    generator: str = option(
+        "network that makes an object from patterns", default="unrolled", choices=GENERATORS
+    )
+    loss: str = option(
+        "distance of expected and measured counts", default="poisson", choices=LOSSES
+    )
+    probe_trainable: bool = option(
+        "refine the probe of each scan first, with as many modes as it needs; "
+        "probe_K.npy of the run keeps it",
+        default=False,
+    )
+    max_epochs: int | None = option(
+        "epochs; default: 40, more where a scan has few groups and fewer where it has many",
+        default=None,
+        minimum=1,
+    )
+    max_time: str | None = option("stop after this time, DD:HH:MM:SS", default=None)
+    batch_size: int = option("groups in a training step", default=1, minimum=1)
+    learning_rate: float = option("largest step of the optimiser", default=5e-3, minimum=0.0)
+    scheduler: Literal["cosine", "constant"] = option(
+        "learning rate over the run", default="cosine"
+    )
+    early_stop_patience: int | None = option(
+        "stop when the validation loss has not improved for this many epochs; "
+        "without validation, the training loss",
+        default=None,
+        minimum=1,
+    )
+    checkpoint_save_top_k: int = option(
+        "keep the K best checkpoints, or the K last without --test_data_file", default=1, minimum=1
+    )
+    resume: str | None = option(
+        "continue a run: auto for the last checkpoint in the output folder, or a path", default=None
+    )
+    strategy: str = option("Lightning's strategy for several devices, such as ddp", default="auto")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = option(
+        "precision of the network's layers", default="32-true"
+    )
+    num_workers: int = option(
+        "processes that load patterns; 0 loads them in the main one", default=0, minimum=0
+    )
+    logger: Literal["csv", "tensorboard", "mlflow", "none"] = option(
+        "metrics.csv alone, or a tracker beside it; none writes neither", default="csv"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.overwrite and self.resume:
+            raise InputError("--overwrite starts anew and --resume continues; give one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig(
+    OutputOptions, ComputeOptions, GroupOptions, SelectionOptions, ReadingOptions
+):
+    """Reconstruct a scan with a trained generator."""
+
+    model_path: Path = option("folder of a training run, or a checkpoint file")
+    test_data: Path = option("scan to reconstruct")
+    format: list[str] = option(
+        "formats besides reconstruction.npz: a product of Ptychodus, CXI, TIFF",
+        default=(),
+        choices=RESULT_WRITERS,
+    )
+    refine: str = option(
+        "refine the image: a number of epochs, or auto for as many as the held-out patterns "
+        "reward; 0 for none",
+        default="0",
+    )
+    refine_probe: bool = option("refine the probe together with the image", default=False)
+    refine_positions: bool = option(
+        "refine the positions after the image; kept only if held-out patterns are predicted better",
+        default=False,
+    )
+    probe_modes: int | None = option(
+        "incoherent modes of the refined probe; "
+        "default: those of the file, or 3 if the beam needs more",
+        default=None,
+        minimum=1,
+    )
+    inference_batch_size: int = option(
+        "groups that go through the network at once", default=1, minimum=1
+    )
+    metrics: bool = option(
+        "measure the quality without ground truth: the ring correlation of two reconstructions "
+        "from random halves of the scan, which doubles the time, and the residual of each position "
+        "in metrics.json",
+        default=False,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.refine != "auto" and not self.refine.isdecimal():
+            raise InputError(f"--refine is {self.refine}; expected a number of epochs or auto")
+        for name in ("refine_probe", "refine_positions", "probe_modes"):
+            if getattr(self, name) and self.refine == "0":
+                raise InputError(f"--{name} is part of the refinement; add --refine auto")
+        if (self.probe_modes or 1) > 1 and not self.refine_probe:
+            raise InputError(
+                "--probe_modes finds more modes by refining the probe; add --refine_probe"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationConfig(OutputOptions, SeedOptions):
+    """Simulate a scan of a known object, and write both."""
+
+    format: str = option(
+        "format of the scan; ptychodus is two files, diffraction.h5 and product.h5",
+        default="npz",
+        choices=SCAN_WRITERS,
+    )
+    photons: float = option("photons per exposure", default=1e6, minimum=1.0)
+    n_side: int = option("positions along each side of the raster", default=16, minimum=2)
+    step_px: float = option(
+        "distance of neighbouring positions", default=5.0, unit="object pixels", minimum=0.1
+    )
+    pattern_size: int = option("detector pixels along each side", default=64, minimum=16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(OutputOptions):
+    """Compare a reconstruction with the truth or another one, in numbers and in a picture."""
+
+    result: Path = option("the image: run folder, reconstruction.npz or truth.npz", positional=True)
+    reference: Path = option(
+        "what it is compared with: another of these, in the same frame of positions",
+        positional=True,
+    )
+    output_dir: Path = option(
+        "folder for comparison.json and comparison.png", default=Path("comparison")
+    )
+    pair: Literal["auto", "half", "full", "truth"] = option(
+        "threshold curves for two halves of the data, two full sets, or an image and the truth; "
+        "auto: truth where one is a truth.npz, else full",
+        default="auto",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(MessageOptions):
+    """Make the page of a reconstruction, or of an archive of tests, again."""
+
+    folder: Path = option("folder of an inference run, or of pytest --archive", positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(OutputOptions, SeedOptions):
+    """Simulate two scans, train on one, reconstruct the other, compare with the known object."""
+
+    output_dir: Path = option(
+        "folder for everything that the demonstration makes", default=Path("demo")
+    )
+    max_epochs: int = option("epochs of the training", default=40, minimum=1)
+    photons: float = option("photons per exposure", default=1e6, minimum=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionConfig(MessageOptions, SelectionOptions, ReadingOptions):
+    """Write a scan in another format; what the format has no place for is named."""
+
+    file: Path = option("scan to read", positional=True)
+    output: Path = option(
+        "file to write; for ptychodus the folder of its two files", positional=True
+    )
+    format: str = option("format to write", choices=SCAN_WRITERS)
+    overwrite: bool = option("replace the file", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig(MessageOptions, ReadingOptions):
+    """Say whether a scan is what its file says, with evidence; status 1 if it certainly is not."""
+
+    file: Path = option("scan to examine", positional=True)
+    json: bool = option("print the findings as JSON", default=False)
+    picture: Path | None = option("draw the examination into this PNG file", default=None)

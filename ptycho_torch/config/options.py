@@ -1,0 +1,205 @@
+"""A field of a dataclass as an option of a command, and the options that several commands share.
+
+A field is a flag, a key of the YAML file, and a line of the run's ``config.yaml``. Its default
+stands here and nowhere else.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import MISSING, Field, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ptycho_torch.errors import InputError
+
+
+def option(
+    text: str,
+    *,
+    default: Any = MISSING,
+    unit: str = "",
+    minimum: float | None = None,
+    choices: Iterable[str] = (),
+    positional: bool = False,
+) -> Any:
+    """A dataclass field that is also a flag, or a positional argument.
+
+    Args:
+        text: Help text.
+        default: Value if the flag is not given; without it the option is required.
+        unit: Unit of the value, shown in the help.
+        minimum: Smallest accepted value.
+        choices: Accepted words, from a registry; those of a `Literal` need not be given.
+        positional: Whether the value is given by its place instead of a flag.
+    """
+    metadata = {
+        "help": f"{text} [{unit}]" if unit else text,
+        "minimum": minimum,
+        "choices": tuple(choices),
+        "positional": positional,
+    }
+    if default is MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def choices_of(item: Field, annotation: Any) -> tuple[str, ...]:
+    """Words that an option accepts; empty where any value of its type is."""
+    if item.metadata["choices"]:
+        return item.metadata["choices"]
+    parts = [annotation, *typing.get_args(annotation)]
+    literal = next((part for part in parts if typing.get_origin(part) is Literal), None)
+    return typing.get_args(literal) if literal is not None else ()
+
+
+def is_optional(annotation: Any) -> bool:
+    """Whether a type is ``T | None``: None is the absence of the flag."""
+    return isinstance(annotation, types.UnionType)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options that are checked when they are set."""
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a number below its minimum, or a word that is no choice."""
+        hints = typing.get_type_hints(type(self))
+        for item in dataclasses.fields(self):
+            value, minimum = getattr(self, item.name), item.metadata["minimum"]
+            if value is None:
+                continue
+            if minimum is not None and not value >= minimum:
+                raise InputError(f"--{item.name} is {value}; it must be at least {minimum}")
+            choices = choices_of(item, hints[item.name])
+            for word in value if isinstance(value, list | tuple) else [value]:
+                if choices and word not in choices:
+                    raise InputError(
+                        f"--{item.name} is {word}; expected one of {', '.join(choices)}"
+                    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions(Options):
+    """How a scan is read: what its file does not say, and what it says wrongly."""
+
+    diffraction: Literal["auto", "counts", "amplitude"] = option(
+        "what the patterns are; auto goes by the format, then by their values, and reports it",
+        default="auto",
+    )
+    crop: int | None = option("keep the middle K x K detector pixels", default=None, minimum=2)
+    bin: int = option(
+        "add up squares of K x K detector pixels, after cropping", default=1, minimum=1
+    )
+    center: str | None = option(
+        "zero frequency y,x in detector pixels; default: as the file says, else the middle",
+        default=None,
+    )
+    transpose: bool = option("exchange rows and columns of the patterns", default=False)
+    flip_y: bool = option("turn the patterns upside down, after transposing", default=False)
+    flip_x: bool = option("turn the patterns left to right, after transposing", default=False)
+    swap_xy: bool = option("exchange the x and y positions", default=False)
+    negate_positions: Literal["none", "y", "x", "both"] = option(
+        "reverse the direction of the positions", default="none"
+    )
+    check: Literal["refuse", "warn"] = option(
+        "what to do with a scan that is certainly not what its file says", default="refuse"
+    )
+    probe: Path | None = option("take the probe from this NPY, NPZ or HDF5 file", default=None)
+    map: Path | None = option(
+        "YAML file that names the datasets of an HDF5 file of another layout", default=None
+    )
+    energy_ev: float | None = option(
+        "photon energy; default: as the file says", default=None, unit="eV", minimum=0.0
+    )
+    distance_m: float | None = option(
+        "sample to detector; default: as the file says", default=None, unit="m", minimum=0.0
+    )
+    detector_pixel_m: float | None = option(
+        "detector pixel; default: as the file says", default=None, unit="m", minimum=0.0
+    )
+    pixel_size_m: float | None = option(
+        "object pixel; default: from the three above", default=None, unit="m", minimum=0.0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.beam_center()
+
+    def beam_center(self) -> tuple[float, float] | None:
+        """``(y, x)`` of `center`.
+
+        Raises:
+            InputError: If it is not two numbers.
+        """
+        if self.center is None:
+            return None
+        try:
+            y, x = (float(part) for part in self.center.split(","))
+        except ValueError as error:
+            raise InputError(
+                f"--center {self.center}: expected y,x in detector pixels, such as 63,64.5"
+            ) from error
+        return y, x
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionOptions(Options):
+    """Which part of a scan is used."""
+
+    n_images: int | None = option(
+        "use the K positions nearest to the middle of each scan; default: all",
+        default=None,
+        minimum=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupOptions(Options):
+    """How many patterns the network sees together."""
+
+    gridsize: int | None = option(
+        "a group is gridsize^2 neighbouring patterns; default: the generator's own",
+        default=None,
+        minimum=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedOptions(Options):
+    """Randomness."""
+
+    seed: int = option("the same seed gives the same bits on the CPU", default=0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(SeedOptions):
+    """Where and how to compute."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = option(
+        "where to compute; auto takes a GPU if there is one", default="auto"
+    )
+    devices: int = option("processes or GPUs on each machine", default=1, minimum=1)
+    num_nodes: int = option("machines", default=1, minimum=1)
+    deterministic: bool = option(
+        "refuse operations whose result varies from run to run", default=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessageOptions(Options):
+    """What is printed."""
+
+    quiet: bool = option("print warnings and errors only, and no progress bar", default=False)
+    debug: bool = option("show the traceback of an error", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(MessageOptions):
+    """Where the results go."""
+
+    output_dir: Path = option("folder of the results; it is made if it is not there")
+    overwrite: bool = option(
+        "replace what an earlier run of this command left there", default=False
+    )

@@ -1,0 +1,1 @@
+"""Scans, groups of their patterns, probes, and simulated scans."""

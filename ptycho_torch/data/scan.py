@@ -1,0 +1,222 @@
+"""The three nouns: a measured `Scan`, a `Group` of its points, and a `Reconstruction`.
+
+Inside the package there is one unit for each quantity; readers convert at the door. Counts are
+photons with zero frequency at ``[H // 2, W // 2]``; positions are the ``(y, x)`` centres of the
+patches in object pixels, so that the patch of position p is
+``object[p_y - H/2 : p_y + H/2, p_x - W/2 : p_x + W/2]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho_torch.data.lazy_patterns import PatternArray, blocks, select
+from ptycho_torch.errors import InputError
+
+if TYPE_CHECKING:  # for the annotations of Group alone: a Scan is read and checked without torch
+    from torch import Tensor
+
+
+PHOTON_ENERGY_WAVELENGTH = 1.23984198e-6  # eV m; Planck's constant times the speed of light
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """Known facts about the experiment; None where a fact is not known.
+
+    Attributes:
+        energy_ev: Photon energy.
+        distance_m: From the sample to the detector.
+        detector_pixel_m: ``(y, x)``, of the patterns as they are, binned ones included.
+    """
+
+    energy_ev: float | None = None
+    distance_m: float | None = None
+    detector_pixel_m: tuple[float, float] | None = None
+
+    def object_pixel_m(self, pattern_shape: tuple[int, int]) -> tuple[float, float] | None:
+        """Object pixel ``(y, x)`` of far-field patterns of that shape, in metres.
+
+        It is wavelength * distance / detector size.
+        """
+        if self.energy_ev is None or self.distance_m is None or self.detector_pixel_m is None:
+            return None
+        reach = PHOTON_ENERGY_WAVELENGTH / self.energy_ev * self.distance_m
+        (rows, columns), (height, width) = pattern_shape, self.detector_pixel_m
+        return reach / (rows * height), reach / (columns * width)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was measured.
+
+    Attributes:
+        counts: Photons per detector pixel, real, (N, H, W), read by index.
+        positions_px: Patch centres ``(y, x)`` in object pixels, float64, (N, 2).
+        probe: Illumination modes in sqrt(photons), complex64, (M, H, W); None if it is not known.
+            Its squared sum *is* the photons per exposure, the one scale of the scan.
+        mask: Detector pixels to trust, bool, (H, W), True = good.
+        scan_index: Identifier of each exposure, int64, (N,).
+        pixel_size_m: Object pixel ``(y, x)``, in metres, where known.
+        instrument: Known facts about the experiment.
+        source: Where it came from, for messages.
+        decisions: Conclusions about the file, one sentence each.
+
+    Raises:
+        InputError: If the shapes contradict each other.
+    """
+
+    counts: PatternArray
+    positions_px: NDArray[np.float64]
+    probe: NDArray[np.complex64] | None
+    mask: NDArray[np.bool_]
+    scan_index: NDArray[np.int64]
+    pixel_size_m: tuple[float, float] | None = None
+    instrument: Instrument = Instrument()
+    source: str = "scan"
+    decisions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.counts.shape) != 3 or self.counts.shape[0] == 0:
+            raise InputError(
+                f"{self.source}: patterns have shape {self.counts.shape}; expected (n, H, W) with "
+                "n > 0"
+            )
+        n, *pattern = self.counts.shape
+        probe_shape = (0, *pattern) if self.probe is None else self.probe.shape
+        for name, found, expected in (
+            ("positions", self.positions_px.shape, (n, 2)),
+            ("scan_index", self.scan_index.shape, (n,)),
+            ("mask", self.mask.shape, tuple(pattern)),
+            ("probe", probe_shape, (*probe_shape[:1], *pattern)),
+        ):
+            if found != expected:
+                raise InputError(
+                    f"{self.source}: {name} has shape {found}; expected {expected} for "
+                    f"{n} patterns of {pattern[0]}x{pattern[1]} pixels"
+                )
+
+    def __len__(self) -> int:
+        return self.counts.shape[0]
+
+    @property
+    def pattern_shape(self) -> tuple[int, int]:
+        """``(H, W)``."""
+        _, height, width = self.counts.shape
+        return height, width
+
+    def need_probe(self) -> NDArray[np.complex64]:
+        """The probe.
+
+        Raises:
+            InputError: If it is not known.
+        """
+        if self.probe is None:
+            raise InputError(f"{self.source}: there is no probe; give one with --probe FILE")
+        return self.probe
+
+    @property
+    def photons(self) -> float:
+        """Photons per exposure, those of the probe."""
+        return float(np.sum(np.abs(self.need_probe().astype(np.complex128)) ** 2))
+
+    def corners_px(self) -> NDArray[np.float64]:
+        """Minimum corners ``(y, x)`` of the patches, in the frame of the positions, (N, 2)."""
+        return self.positions_px - np.asarray(self.pattern_shape) / 2
+
+    def canvas(self) -> tuple[NDArray[np.float64], tuple[int, int]]:
+        """Position ``(y, x)`` of the first pixel, and shape, of a canvas that holds all patches."""
+        corners = self.corners_px()
+        origin = np.floor(corners.min(axis=0))
+        rows, columns = np.rint(corners - origin).max(axis=0).astype(int) + self.pattern_shape + 1
+        return origin, (int(rows), int(columns))
+
+    def pattern_totals(self) -> NDArray[np.float64]:
+        """Photons of each pattern on good pixels, (N,); reads all patterns once, in blocks."""
+        totals = np.empty(len(self))
+        for window, block in blocks(self.counts):
+            totals[window] = (block * self.mask).sum(axis=(1, 2), dtype=np.float64)
+        return totals
+
+    def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> Scan:
+        """The same scan with some of its patterns, in ascending order; the scale stays the same."""
+        chosen = np.sort(np.asarray(indices))
+        return replace(
+            self,
+            counts=select(self.counts, chosen),
+            positions_px=self.positions_px[chosen],
+            scan_index=self.scan_index[chosen],
+        )
+
+    def central_subset(self, count: int | None) -> Scan:
+        """The scan with the positions nearest to its middle.
+
+        The middle is the centre of the bounding box, so that a dense corner does not shift it.
+
+        Args:
+            count: Number of positions; None, or more than there are, keeps all.
+        """
+        if count is None or count >= len(self):
+            return self
+        middle = (self.positions_px.min(axis=0) + self.positions_px.max(axis=0)) / 2
+        distance = np.square(self.positions_px - middle).sum(axis=1)
+        return self.subset(np.argsort(distance, kind="stable")[:count])
+
+
+class Group(NamedTuple):
+    """Neighbouring scan points that the network sees together.
+
+    The canvas of a group is the piece of object that its patches cover; its element [0, 0] lies
+    at the whole-pixel ``origin_px`` in the frame of the scan's positions.
+
+    Attributes:
+        counts: Photons, float32, (B, C, H, W), zero frequency at ``[H // 2, W // 2]``.
+        corners_px: Minimum corners ``(y, x)`` of the patches on the canvas, float32, (B, C, 2).
+        probe: Illumination modes in sqrt(photons), complex64, (B, M, H, W).
+        mask: Good detector pixels, bool, (B, H, W).
+        origin_px: Position of the canvas, int64, (B, 2).
+    """
+
+    counts: Tensor
+    corners_px: Tensor
+    probe: Tensor
+    mask: Tensor
+    origin_px: Tensor
+
+    def canvas_shape(self) -> tuple[int, int]:
+        """``(Y, X)`` that holds every patch of the batch."""
+        height, width = self.counts.shape[-2:]
+        rows, columns = self.corners_px.amax(dim=(0, 1)).round().long().tolist()
+        return rows + height, columns + width
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What was made.
+
+    Attributes:
+        object: Transmission, complex64, (Y, X); the global phase is arbitrary.
+        coverage: Photons that fell on each pixel, summed over the scan, as a fraction of the
+            largest; float32, (Y, X), zero where nothing was measured.
+        origin_yx: Coordinates of element [0, 0] in the frame of the scan's positions, in object
+            pixels, (2,).
+        probe: As used, complex64, (M, H, W), in sqrt(photons).
+        positions_px: Patch centres as used, float64, (N, 2).
+        scan_index: Identifiers of the exposures used, int64, (N,).
+        pixel_size_m: Object pixel ``(y, x)``, in metres, where known.
+        instrument: Known facts about the experiment.
+    """
+
+    object: NDArray[np.complex64]
+    coverage: NDArray[np.float32]
+    origin_yx: NDArray[np.float64]
+    probe: NDArray[np.complex64]
+    positions_px: NDArray[np.float64]
+    scan_index: NDArray[np.int64]
+    pixel_size_m: tuple[float, float] | None = None
+    instrument: Instrument = Instrument()

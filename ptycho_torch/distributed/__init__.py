@@ -1,0 +1,1 @@
+"""Devices, and several processes that share a run."""

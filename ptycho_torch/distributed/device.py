@@ -1,0 +1,41 @@
+"""Where to compute, and its memory."""
+
+import contextlib
+import ctypes
+
+import torch
+
+from ptycho_torch.errors import InputError
+
+
+def choose_device(accelerator: str) -> torch.device:
+    """The device for `--accelerator`; auto takes a GPU where there is one.
+
+    Raises:
+        InputError: If this machine has no such device.
+    """
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    wanted = {"auto": ("cuda", "mps", "cpu"), "gpu": ("cuda", "mps")}.get(
+        accelerator, (accelerator,)
+    )
+    for name in wanted:
+        if available[name]:
+            return torch.device(name)
+    raise InputError(
+        f"--accelerator {accelerator}: torch {torch.__version__} finds no such device; "
+        "use --accelerator cpu"
+    )
+
+
+def trim_malloc() -> None:
+    """Return freed memory to the system.
+
+    The C library keeps it, and arrays of many sizes leave gaps that grow for hours. Systems without
+    the function need none.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,181 @@
+"""Checks of positions, index, probe and experiment: units, overlap, order, agreement."""
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from ptycho_torch.data.conditions import median_step_px
+from ptycho_torch.data.probe import beam_diameter, ring_centroid, ring_offset
+from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Scan
+from ptycho_torch.doctor.findings import ERROR, INFO, OK, WARNING, Finding, Sample
+from ptycho_torch.doctor.pattern_checks import CORNER
+
+LEAST_SPAN_PX = 2.0  # a scan moves farther
+LEAST_OVERLAP = 0.0  # of the beam's diameter; below, neighbours do not touch
+GOOD_OVERLAP = 0.4  # the field's rule of thumb is 60 %
+BEAM_SHARE = 0.9  # of the photons, inside the diameter of the beam
+# Correlation of the mean pattern with that of the probe alone; unrelated ones are near 0.
+RELATED = 0.3
+PIXEL_TOLERANCE = 0.02  # relative difference of the stated object pixel and that of the experiment
+ENERGIES_EV = (10.0, 1e6)  # from the far ultraviolet to electron microscopes
+
+
+def check_overlap(scan: Scan, sample: Sample) -> Finding:
+    """Distance of neighbours relative to the beam; it shows a wrong unit too."""
+    positions, shape = scan.positions_px, np.array(scan.mask.shape)
+    span = np.ptp(positions, axis=0)
+    step = median_step_px(positions)
+    beam = beam_diameter(scan.probe) if scan.probe is not None else float(shape.min())
+    overlap = 1 - step / beam
+    evidence = {
+        "span_y_px": float(span[0]),
+        "span_x_px": float(span[1]),
+        "step_px": step,
+        "beam_px": beam,
+        "overlap": overlap,
+    }
+    flag = (
+        "--pixel_size_m" if scan.pixel_size_m is not None else ""
+    )  # positions in pixels do not depend on it
+    if span.max() < LEAST_SPAN_PX:
+        text = (
+            f"positions span {span.max():.2g} px in all: their unit, or the object pixel, is wrong"
+        )
+        return Finding("overlap", ERROR, text, evidence, flag)
+    if overlap < LEAST_OVERLAP:
+        text = (
+            f"neighbours are {step:.3g} px apart and the beam is {beam:.3g} px wide, so nothing "
+            "overlaps: is their unit right?"
+        )
+        return Finding("overlap", ERROR, text, evidence, flag)
+    kind = "the beam of" if scan.probe is not None else "the window of"
+    text = (
+        f"neighbours are {step:.3g} px apart, {kind} {beam:.3g} px overlaps by {100 * overlap:.0f} "
+        "%"
+    )
+    return Finding("overlap", OK if overlap > GOOD_OVERLAP else WARNING, text, evidence)
+
+
+def check_order(scan: Scan, sample: Sample) -> Finding:
+    """Indices, positions and patterns that occur twice, and indices that are missing."""
+    index = scan.scan_index
+    twice = len(index) - len(np.unique(index))
+    places = len(index) - len(np.unique(scan.positions_px, axis=0))
+    holes = int(index.max() - index.min() + 1 - len(np.unique(index)))
+    near = np.flatnonzero(np.diff(sample.indices) == 1)
+    same = [
+        int(sample.indices[i])
+        for i in near
+        if np.array_equal(sample.patterns[i], sample.patterns[i + 1])
+    ]
+    evidence = {
+        "indices_twice": float(twice),
+        "places_twice": float(places),
+        "indices_missing": float(holes),
+        "same": float(len(same)),
+    }
+    if same:
+        text = (
+            f"{len(same)} patterns equal the one before them (the first is number {same[0] + 1}): "
+            "frames were repeated"
+        )
+        return Finding("order", ERROR, text, evidence)
+    if twice:
+        return Finding(
+            "order",
+            WARNING,
+            f"{twice} indices of exposures occur twice; expected one for each pattern",
+            evidence,
+        )
+    if places > len(index) / 2:
+        return Finding(
+            "order",
+            ERROR,
+            f"{places} of {len(index)} positions occur twice or more; did the stage stand still?",
+            evidence,
+        )
+    if places or holes:
+        return Finding(
+            "order", INFO, f"{places} positions occur twice, {holes} indices are missing", evidence
+        )
+    return Finding(
+        "order", OK, f"{len(index)} patterns, each with an index and a place of its own", evidence
+    )
+
+
+def check_probe(scan: Scan, sample: Sample) -> Finding:
+    """Place of the probe, and correlation of its far field with the mean pattern."""
+    if scan.probe is None:
+        return Finding(
+            "probe", INFO, "there is no probe; give one with --probe FILE", {}, "--probe"
+        )
+    shape = scan.mask.shape
+    intensity = np.sum(np.abs(scan.probe) ** 2, axis=0)
+    off = ring_offset(
+        ring_centroid(intensity), (shape[0] // 2, shape[1] // 2), (shape[0], shape[1])
+    )
+    alone = np.fft.fftshift(np.sum(np.abs(np.fft.fft2(scan.probe)) ** 2, axis=0))
+    soft = [np.sqrt(gaussian_filter(image, 1.5, mode="wrap")) for image in (alone, sample.mean)]
+    related = float(np.corrcoef(soft[0][scan.mask], soft[1][scan.mask])[0, 1])
+    evidence = {"offset_y_px": float(off[0]), "offset_x_px": float(off[1]), "correlation": related}
+    if (np.abs(off) / np.array(shape)).min() > CORNER:
+        return Finding(
+            "probe",
+            ERROR,
+            "the probe is in the corner of its window; apply numpy.fft.fftshift",
+            evidence,
+            "--probe",
+        )
+    if related < RELATED:
+        text = (
+            "the probe does not make the light of the data: their mean patterns correlate by "
+            f"{related:.2f} only"
+        )
+        return Finding("probe", WARNING, text, evidence, "--probe")
+    return Finding(
+        "probe", OK, f"the probe alone correlates with the mean pattern by {related:.2f}", evidence
+    )
+
+
+def check_experiment(scan: Scan, sample: Sample) -> Finding:
+    """Energy, distance and pixels against each other; the Fresnel number of the window."""
+    known, shape = scan.instrument, scan.mask.shape
+    computed = known.object_pixel_m((shape[0], shape[1]))
+    if known.energy_ev is not None and not ENERGIES_EV[0] <= known.energy_ev <= ENERGIES_EV[1]:
+        text = (
+            f"a photon energy of {known.energy_ev:.3g} eV is beyond any instrument: its unit is "
+            "wrong"
+        )
+        return Finding("experiment", ERROR, text, {"energy_ev": known.energy_ev}, "--energy_ev")
+    if (
+        computed is None
+        or known.energy_ev is None
+        or known.distance_m is None
+        or known.detector_pixel_m is None
+    ):
+        return Finding(
+            "experiment",
+            INFO,
+            "energy, distance or detector pixel are not known: near or far field cannot be told",
+        )
+    fresnel = (
+        PHOTON_ENERGY_WAVELENGTH
+        / known.energy_ev
+        * known.distance_m
+        / min(known.detector_pixel_m) ** 2
+    )
+    evidence = {"fresnel_number": fresnel, "pixel_from_experiment_m": computed[1]}
+    if scan.pixel_size_m not in (None, computed):
+        ratio = scan.pixel_size_m[1] / computed[1]
+        evidence["pixel_stated_m"] = scan.pixel_size_m[1]
+        if abs(ratio - 1) > PIXEL_TOLERANCE:
+            stated = scan.pixel_size_m[1]
+            text = (
+                f"the stated object pixel of {stated:.4g} m is {ratio:.4g} times that of energy, "
+                "distance and detector"
+            )
+            return Finding("experiment", ERROR, text, evidence, "--pixel_size_m")
+    text = f"far field: Fresnel number at most {fresnel:.2g}, object pixel {computed[1]:.4g} m"
+    return Finding("experiment", OK if fresnel < 1 else INFO, text, evidence)
+
+
+CHECKS = (check_overlap, check_order, check_probe, check_experiment)

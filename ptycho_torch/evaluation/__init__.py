@@ -1,0 +1,1 @@
+"""Metrics, plots, comparison and report of reconstructions."""

@@ -1,0 +1,1 @@
+"""Metrics of an image: against another image, and against the patterns."""

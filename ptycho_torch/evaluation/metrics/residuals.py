@@ -1,0 +1,203 @@
+"""Residuals of measured patterns for an image: R-factor and chi^2, in all and at each position."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.physics.forward import diffraction_intensity, predict_counts, scan_layout
+
+CHUNK = 64  # patterns computed at once
+ENOUGH = 1.0  # expected photons of a pixel that is a cell by itself; its variance is at most 3
+# Expected photons of a cell of darker pixels, as in Cochran's rule for Pearson's statistic.
+CELL = 5.0
+
+
+def r_factor(result: Reconstruction, scan: Scan) -> float:
+    """Misfit of amplitudes over all good pixels of all patterns of a scan.
+
+    ::
+
+        R = sum (sqrt(I) - sqrt(n))^2 / sum n
+
+    With ``scan.subset(held_out)``, patterns that the image was not made from, it is R-free [1]_,
+    which noise that was fitted does not lower.
+
+    Args:
+        result: Object, probe and frame.
+        scan: Patterns to predict; its positions must lie in the frame of ``result``.
+
+    Returns:
+        Dimensionless, 0 for a perfect fit. Counting noise alone gives about
+        pixels / (4 photons) where every pixel counts several photons.
+
+    Raises:
+        ValueError: If a patch reaches beyond the object.
+
+    References:
+        .. [1] A. T. Bruenger, "Free R value: a novel statistical quantity for assessing the
+           accuracy of crystal structures", Nature 355, 472 (1992), doi:10.1038/355472a0.
+    """
+    misfit = total = 0.0
+    for intensity, counts in _predictions(result, scan):
+        squares, photons = _amplitude_misfit(intensity, counts)
+        misfit += float(squares.sum())
+        total += float(photons.sum())
+    return misfit / total
+
+
+def empty_r_factor(probe: NDArray[np.complex64], scan: Scan) -> float:
+    """The R-factor of an empty object, where every pattern is that of the probe alone.
+
+    Args:
+        probe: (M, H, W), in sqrt(photons).
+        scan: Patterns and mask.
+    """
+    mask = torch.from_numpy(scan.mask)
+    intensity = diffraction_intensity(torch.ones(1, *probe.shape[1:]), torch.from_numpy(probe))[
+        :, mask
+    ]
+    misfit = total = 0.0
+    for counts in _counts(scan):
+        squares, photons = _amplitude_misfit(intensity, counts[:, mask])
+        misfit += float(squares.sum())
+        total += float(photons.sum())
+    return misfit / total
+
+
+def noise_r_factor(scan: Scan) -> float:
+    """The R-factor of a perfect model, from counting noise alone, within some ten per cent.
+
+    The mean of ``(sqrt(I) - sqrt(n))^2`` is 1/4 where photons are many and 2 I where they are
+    few; I is estimated by the mean pattern.
+
+    Args:
+        scan: Patterns and mask.
+    """
+    total = torch.zeros(scan.pattern_shape, dtype=torch.float64)
+    for counts in _counts(scan):
+        total += counts.sum(dim=0, dtype=torch.float64)
+    mean = total.numpy()[scan.mask] / len(scan)
+    return float(np.minimum(2 * mean, 0.25).sum() / mean.sum())
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """How well each pattern of a scan is explained.
+
+    Attributes:
+        misfit: Of amplitudes, the sum of ``(sqrt(I) - sqrt(n))^2`` of each pattern, (N,).
+        photons: Of each pattern, on good pixels, (N,).
+        chi2: Pearson's statistic of each pattern, (N,).
+        dof: Its number of terms, (N,).
+    """
+
+    misfit: NDArray[np.float64]
+    photons: NDArray[np.float64]
+    chi2: NDArray[np.float64]
+    dof: NDArray[np.int64]
+
+    @property
+    def r_factor(self) -> NDArray[np.float64]:
+        """Misfit of each pattern, as `r_factor`, (N,)."""
+        return self.misfit / np.maximum(self.photons, np.finfo(np.float64).tiny)
+
+    @property
+    def total_r_factor(self) -> float:
+        """Misfit of all patterns, as `r_factor`."""
+        return float(self.misfit.sum() / self.photons.sum())
+
+    @property
+    def chi2_per_dof(self) -> float:
+        """Over all patterns; 1 if the image explains them, NaN without a photon."""
+        terms = int(self.dof.sum())
+        return float(self.chi2.sum()) / terms if terms else float("nan")
+
+
+def pattern_residuals(result: Reconstruction, scan: Scan) -> Residuals:
+    """The residuals of every pattern of a scan.
+
+    With I the expected photons and n the counted ones, ::
+
+        chi^2 = sum_c (n_c - I_c)^2 / I_c
+
+    where a cell c is a pixel, or several dark ones. The variance of a Poisson count is its mean,
+    so a cell whose I is right has an expectation of exactly 1, at any I. But the darker it is, the
+    heavier the tail (the variance of a term is 2 + 1 / I), until one stray photon in a dark pixel
+    outweighs the pattern. So pixels with I below `ENOUGH` are joined along the rows to cells of
+    about `CELL` expected photons; sums of Poisson counts are Poisson counts, and what is joined
+    depends on I alone, so that the expectation stays 1. The end of a pattern that fills no cell
+    is left out, and so are bad pixels.
+
+    The degrees of freedom are the cells; what was fitted is not subtracted, since nobody knows
+    how many free values a network or a stopped iteration has. So it can be below 1 on patterns
+    that the image was made from; on others it is not, but by chance.
+
+    Args:
+        result: Object, probe and frame.
+        scan: Patterns to predict; its positions must lie in the frame of ``result``.
+
+    Returns:
+        Of each pattern.
+
+    Raises:
+        ValueError: If a patch reaches beyond the object.
+    """
+    misfit, photons, chi2 = np.empty((3, len(scan)))
+    dof = np.empty(len(scan), dtype=np.int64)
+    start = 0
+    for intensity, counts in _predictions(result, scan):
+        chunk = slice(start, start + len(counts))
+        start = chunk.stop
+        misfit[chunk], photons[chunk] = _amplitude_misfit(intensity, counts)
+        cells = zip(*_cells(intensity.numpy(), counts.numpy()), strict=True)
+        for n, (expected, counted) in enumerate(cells, start=chunk.start):
+            chi2[n] = np.sum((counted - expected) ** 2 / expected)
+            dof[n] = len(expected)
+    return Residuals(misfit, photons, chi2, dof)
+
+
+def _predictions(result: Reconstruction, scan: Scan) -> Iterator[tuple[Tensor, Tensor]]:
+    """Expected and counted photons of the good pixels, (n, pixels) each, chunk by chunk."""
+    mask = torch.from_numpy(scan.mask)
+    canvas, probe = torch.from_numpy(result.object)[None], torch.from_numpy(result.probe)[None]
+    corners = torch.from_numpy(scan.corners_px() - result.origin_yx).float()[None]
+    for chunk, counts in zip(corners.split(CHUNK, dim=1), _counts(scan), strict=True):
+        geometry = scan_layout(chunk, probe, (canvas.shape[1], canvas.shape[2]))
+        yield predict_counts(canvas, geometry)[0][:, mask], counts[:, mask]
+
+
+def _counts(scan: Scan) -> Iterator[Tensor]:
+    """Counted photons, float32, (n, H, W), chunk by chunk: the scan may be larger than memory."""
+    for start in range(0, len(scan), CHUNK):
+        yield torch.from_numpy(np.asarray(scan.counts[start : start + CHUNK], dtype=np.float32))
+
+
+def _amplitude_misfit(intensity: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared differences of amplitudes, and photons, of each pattern, float64, (n,)."""
+    squares = (intensity.sqrt() - counts.sqrt()).square()
+    return squares.sum(dim=1, dtype=torch.float64), counts.sum(dim=1, dtype=torch.float64)
+
+
+def _cells(
+    intensity: NDArray[np.float32], counts: NDArray[np.float32]
+) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+    """Expected and counted photons of the cells of each pattern."""
+    expected, counted = [], []
+    for model, measured in zip(
+        intensity.astype(np.float64), counts.astype(np.float64), strict=True
+    ):
+        dark = model < ENOUGH
+        filled = np.cumsum(model[dark])
+        cell = ((filled - model[dark]) // CELL).astype(np.int64)  # by what lies before a pixel
+        whole = int(filled[-1] // CELL) if len(filled) else 0
+        sums = [
+            np.bincount(cell, values[dark], minlength=whole)[:whole] for values in (model, measured)
+        ]
+        expected.append(np.concatenate([model[~dark], sums[0]]))
+        counted.append(np.concatenate([measured[~dark], sums[1]]))
+    return expected, counted

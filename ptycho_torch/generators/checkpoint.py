@@ -1,0 +1,131 @@
+"""Trained generators from checkpoint files, without executing anything that a file contains."""
+
+import logging
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptycho_torch.config.registry import GENERATORS
+from ptycho_torch.data.conditions import training_conditions
+from ptycho_torch.errors import InputError
+from ptycho_torch.generators import Generator, build_generator
+from ptycho_torch.io.run_dir import RunDir
+
+logger = logging.getLogger(__name__)
+
+DAMAGE = (  # what damaged bytes make torch raise
+    OSError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+PREFIX = "generator."
+DEPRECATED_SETTINGS = {"members": "group_size"}  # older name in a checkpoint -> name
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that a path means: itself, or the best one of a run folder, else the last.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise InputError(f"{path}: no such checkpoint or run folder")
+    run = RunDir(path)
+    for checkpoint in (run.best_checkpoint, run.last_checkpoint):
+        if checkpoint.is_file():
+            return checkpoint
+    expected = run.last_checkpoint.relative_to(path)
+    raise InputError(f"{path}: holds no checkpoint; expected {expected} as training leaves it")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint: plain numbers, strings, lists and tensors only.
+
+    Raises:
+        InputError: If it cannot be read, or is not one of this package.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGE as error:
+        raise InputError(
+            f"{path}: not a readable checkpoint ({_reason(error)}); "
+            "is it complete, and written by this package?"
+        ) from error
+    parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
+    parameters = parameters if isinstance(parameters, dict) else {}
+    known = parameters.get("generator") in list(GENERATORS) and isinstance(
+        parameters.get("about"), dict
+    )
+    if not known or "state_dict" not in content:
+        raise InputError(
+            f"{path}: a checkpoint of another program; expected one that ptycho_torch.train wrote"
+        )
+    _use_current_names(path, parameters)
+    return content
+
+
+def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
+    """The generator of a checkpoint, ready for inference, and the facts about its training.
+
+    Args:
+        path: Checkpoint file.
+
+    Returns:
+        Generator, and the ``about`` of its training with the number of ``steps`` (None if
+        unknown).
+
+    Raises:
+        InputError: If the file is damaged, or of another program or generator.
+    """
+    content = read_checkpoint(path)
+    parameters = content["hyper_parameters"]
+    try:
+        weights = {
+            key.removeprefix(PREFIX): value
+            for key, value in content["state_dict"].items()
+            if key.startswith(PREFIX)
+        }
+        generator = build_generator(parameters["generator"], parameters["settings"])
+        generator.load_state_dict(weights)
+        training_conditions(parameters["about"])
+    except DAMAGE as error:
+        name = parameters["generator"]
+        raise InputError(
+            f"{path}: does not hold a trained generator '{name}' ({_reason(error)})"
+        ) from error
+    steps = content.get("global_step")
+    return generator.eval(), parameters["about"] | {
+        "steps": steps if isinstance(steps, int) else None
+    }
+
+
+def _use_current_names(path: Path, parameters: dict[str, Any]) -> None:
+    """Replace the older names in the hyper-parameters of a checkpoint, with a warning."""
+    older = False
+    for part in ("settings", "about"):
+        facts = parameters.get(part)
+        if isinstance(facts, dict) and not DEPRECATED_SETTINGS.keys().isdisjoint(facts):
+            parameters[part] = {
+                DEPRECATED_SETTINGS.get(name, name): value for name, value in facts.items()
+            }
+            older = True
+    if older:
+        logger.warning("%s was written by an older version; its older names are read", path)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error of torch; the others are advice on its options."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

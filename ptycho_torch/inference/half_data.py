@@ -1,0 +1,69 @@
+"""Correlate two reconstructions from halves of a scan, which needs no known object."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.errors import InputError
+from ptycho_torch.evaluation.metrics.agreement import overlay
+from ptycho_torch.evaluation.metrics.frc import RingCurves, ring_curves
+from ptycho_torch.evaluation.metrics.residuals import Residuals
+
+logger = logging.getLogger(__name__)
+
+
+def half_data_frc(
+    scan: Scan, reconstruct: Callable[[Scan], Reconstruction], *, seed: int
+) -> RingCurves | None:
+    """The result of `correlate_halves`; None, with a warning, for a scan that is too small."""
+    try:
+        halves = correlate_halves(scan, reconstruct, seed=seed)
+    except InputError as error:
+        logger.warning("the halves of the scan cannot be compared: %s", error)
+        return None
+    agreement = halves.resolutions()["half_bit"]
+    logger.info("two halves of the scan agree up to %.2f of Nyquist (1/2 bit)", agreement)
+    return halves
+
+
+def correlate_halves(
+    scan: Scan, reconstruct: Callable[[Scan], Reconstruction], *, seed: int
+) -> RingCurves:
+    """Ring correlation of two reconstructions, each from a random half of a scan.
+
+    Noise differs between the halves; an error that the network or the probe makes in both halves
+    does not, and counts as agreement. Each half overlaps half as much as the scan.
+
+    Args:
+        scan: Scan to divide.
+        reconstruct: Makes an image of a scan.
+        seed: Seed of the division.
+
+    Raises:
+        InputError: If the halves are too small to be reconstructed or compared.
+    """
+    order = np.random.default_rng(seed).permutation(len(scan))
+    if len(order) < 2:
+        raise InputError(f"{scan.source}: a scan of one pattern has no halves")
+    first, second = (reconstruct(scan.subset(part)) for part in np.array_split(order, 2))
+    pair = overlay(first, second)
+    return ring_curves(pair.image, pair.reference, pair="half")
+
+
+def to_dict(residuals: Residuals, halves: RingCurves | None, scan: Scan) -> dict[str, Any]:
+    """Residuals of each position, and correlation of the halves, for `metrics.json`."""
+    chi2_per_dof = [
+        float(chi2 / dof) if dof else None
+        for chi2, dof in zip(residuals.chi2, residuals.dof, strict=True)
+    ]
+    return {
+        "frc_halves": halves.to_dict() if halves else None,
+        "positions": {
+            "scan_index": scan.scan_index.tolist(),
+            "r_factor": residuals.r_factor.tolist(),
+            "chi2_per_dof": chi2_per_dof,
+        },
+    }

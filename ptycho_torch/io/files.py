@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Name of a file while it is written; only a killed process leaves one.
+PART = ".{name}.{process}.part"
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends without error."""
+    temporary = path.with_name(PART.format(name=path.name, process=os.getpid()))
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_npy(path: Path, array: NDArray) -> None:
+    """Write an array as NPY whole or not at all."""
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.getvalue())

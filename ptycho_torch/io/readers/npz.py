@@ -1,0 +1,189 @@
+"""Read NPZ files of PtychoPINN, as Ptychodus exports them, always without pickle."""
+
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho_torch.errors import InputError
+from ptycho_torch.io.readers.checks import check_mask, check_real
+from ptycho_torch.io.readers.raw_scan import Format, RawScan
+
+PATTERN_KEYS = ("diff3d", "diffraction")
+POSITION_KEYS = ("ycoords", "xcoords")
+DAMAGE = (  # what damaged bytes make NumPy and zipfile raise
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+Arrays = dict[str, NDArray | None]
+
+
+def read_npz(paths: Sequence[Path]) -> RawScan:
+    """The raw in an NPZ file with ``diff3d``, ``xcoords``, ``ycoords`` and ``probeGuess``.
+
+    Raises:
+        InputError: If a key is missing or its content cannot be what it should.
+    """
+    (path,) = paths
+    arrays = load_arrays(
+        path, {*PATTERN_KEYS, *POSITION_KEYS, "probeGuess", "scan_index", "bad_pixels"}
+    )
+    positions = np.stack([_positions(path, arrays, key) for key in POSITION_KEYS], axis=1)
+    patterns, key, notes = _patterns(path, arrays, len(positions))
+    index, same = arrays.get("scan_index"), None
+    if (
+        index is not None
+        and index.shape == (len(positions),)
+        and len(index) > 1
+        and np.all(index == index[0])
+    ):
+        same = (
+            f"scan_index is {index[0]} everywhere: it numbers the object, and the exposures were "
+            "numbered from 0"
+        )
+        index = None
+    return RawScan(
+        source=str(path),
+        patterns=patterns,
+        patterns_key=key,
+        values="unknown",
+        positions=positions,
+        positions_unit="px",
+        probe=arrays.get("probeGuess"),
+        probe_key="probeGuess",
+        mask=_mask(path, arrays, patterns.shape[1:]),
+        scan_index=index,
+        notes=(*notes, *([same] if same else ())),
+    )
+
+
+def array_names(path: Path) -> set[str]:
+    """Names of the arrays in an NPZ file.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return set(archive.files)
+    except DAMAGE as error:
+        raise InputError(f"{path}: not a readable NPZ file ({error}); is it complete?") from error
+
+
+def load_arrays(path: Path, wanted: set[str]) -> Arrays:
+    """The wanted arrays of an NPZ file, and None for its metadata, which is a pickled object.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            # NumPy gives the bytes of a member that is no array
+            arrays: Arrays = {
+                key: np.asarray(archive[key]) for key in archive.files if key in wanted
+            }
+            return arrays | {key: None for key in archive.files if key == "_metadata"}
+    except DAMAGE as error:
+        raise InputError(f"{path}: not a readable NPZ file ({error}); is it complete?") from error
+
+
+def need_array(path: Path, arrays: Arrays, key: str) -> NDArray:
+    """One array.
+
+    Raises:
+        InputError: If it is missing; says what the file holds instead.
+    """
+    array = arrays.get(key)
+    if array is None:
+        raise InputError(
+            f"{path}: key '{key}' is missing; found "
+            f"{', '.join(sorted(arrays)) or 'none of the known keys'}"
+        )
+    return array
+
+
+def _positions(path: Path, arrays: Arrays, key: str) -> NDArray[np.float64]:
+    """One coordinate of the patch centres, (n,), in object pixels."""
+    values = check_real(f"{path}: {key}", need_array(path, arrays, key), (None,))
+    expected = len(need_array(path, arrays, POSITION_KEYS[0]))
+    if len(values) != expected:
+        raise InputError(
+            f"{path}: {key} has {len(values)} values but {POSITION_KEYS[0]} has {expected}; "
+            "expected equal lengths"
+        )
+    return values
+
+
+def _patterns(path: Path, arrays: Arrays, n: int) -> tuple[NDArray, str, list[str]]:
+    """The patterns as stored, (n, H, W), the key that held them, and what was concluded."""
+    key = next((key for key in PATTERN_KEYS if arrays.get(key) is not None), PATTERN_KEYS[0])
+    patterns = need_array(path, arrays, key)
+    notes = ["_metadata holds a pickled object and was left out"] if "_metadata" in arrays else []
+    if patterns.ndim != 3 or patterns.dtype.kind not in "iuf":
+        raise InputError(
+            f"{path}: {key} is {patterns.dtype} of shape {patterns.shape}; expected real numbers "
+            "of shape (n, N, N)"
+        )
+    if n == 0:
+        raise InputError(f"{path}: {POSITION_KEYS[0]} is empty; expected n > 0 scan points")
+    first, second, third = patterns.shape
+    if first == n and second != third and n in (second, third):
+        raise InputError(
+            f"{path}: {key} has shape {patterns.shape}, so its axes cannot be told apart; expected "
+            "(n, N, N)"
+        )
+    if first == n:
+        return patterns, key, notes
+    if third == n and first == second and key == "diffraction":  # as older files store it
+        return (
+            np.moveaxis(patterns, -1, 0),
+            key,
+            [*notes, f"{key} has axes (N, N, n) and was read as (n, N, N)"],
+        )
+    if n in (second, third):
+        raise InputError(
+            f"{path}: {key} has shape {patterns.shape} but there are {n} positions, so its axes "
+            "are in the wrong order; "
+            f"expected ({n}, N, N): store numpy.moveaxis({key}, {patterns.shape.index(n)}, 0)"
+        )
+    raise InputError(
+        f"{path}: {key} has {first} patterns but there are {n} positions; expected equal numbers"
+    )
+
+
+def _mask(path: Path, arrays: Arrays, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """Good detector pixels."""
+    bad = arrays.get("bad_pixels")
+    if bad is None:
+        return None
+    if bad.dtype.kind not in "biu":
+        raise InputError(
+            f"{path}: bad_pixels is {bad.dtype} of shape {bad.shape}; expected bool of shape "
+            f"{shape}, True = bad"
+        )
+    return check_mask(f"{path}: bad_pixels", ~bad.astype(bool), shape)
+
+
+FORMAT = Format(
+    name="NPZ (PtychoPINN, Ptychodus)",
+    container="npz",
+    recognises=lambda names: (
+        not {"reciprocal", "scan"} <= names
+    ),  # any NPZ file but that of PtychoNN: the error names the key
+    read=read_npz,
+)

@@ -1,0 +1,44 @@
+"""Read the reconstruction files of this package."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ptycho_torch.data.scan import Instrument, Reconstruction
+from ptycho_torch.errors import InputError
+from ptycho_torch.io.readers.npz import DAMAGE
+
+REQUIRED = ("object", "coverage", "origin_yx", "probe", "positions_px", "scan_index")
+OPTIONAL = ("pixel_size_m", "energy_ev", "distance_m", "detector_pixel_m")
+
+
+def read_reconstruction(path: Path) -> Reconstruction:
+    """The reconstruction in an NPZ file that this package wrote.
+
+    Raises:
+        InputError: If the file is missing, damaged, or not such a file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in REQUIRED if key not in archive.files]
+            if missing:
+                raise InputError(
+                    f"{path}: key '{missing[0]}' is missing; expected a reconstruction.npz of this "
+                    "package"
+                )
+            fields = {key: archive[key] for key in REQUIRED}
+            known = {key: archive[key].ravel().tolist() for key in OPTIONAL if key in archive.files}
+    except DAMAGE as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not a readable reconstruction ({error})") from error
+    size, detector = known.get("pixel_size_m"), known.get("detector_pixel_m")
+    return Reconstruction(
+        **fields,
+        pixel_size_m=(size[0], size[-1]) if size else None,
+        instrument=Instrument(
+            energy_ev=known["energy_ev"][0] if "energy_ev" in known else None,
+            distance_m=known["distance_m"][0] if "distance_m" in known else None,
+            detector_pixel_m=(detector[0], detector[-1]) if detector else None,
+        ),
+    )

@@ -1,0 +1,281 @@
+"""Make a `Scan` from the content of a file: units, orientation and scale are settled here."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho_torch.config import ReadingOptions
+from ptycho_torch.data.detector import Orientation, Window
+from ptycho_torch.data.lazy_patterns import LazyPatterns, PatternArray
+from ptycho_torch.data.probe import resample_probe
+from ptycho_torch.data.scan import Instrument, Scan
+from ptycho_torch.errors import InputError
+from ptycho_torch.io.readers.checks import (
+    check_index,
+    check_mask,
+    check_patterns,
+    check_real,
+    decide_values,
+)
+from ptycho_torch.io.readers.nearfield import refuse_near_field
+from ptycho_torch.io.readers.pattern_transforms import (
+    AmplitudesToCounts,
+    Bin,
+    ClipNegative,
+    Crop,
+    Orient,
+    SubtractDark,
+    ZeroBadPixels,
+    fold,
+)
+from ptycho_torch.io.readers.raw_scan import RawScan
+
+SIGNS = {
+    "none": (1, 1),
+    "y": (-1, 1),
+    "x": (1, -1),
+    "both": (-1, -1),
+}  # (y, x) for --negate_positions
+
+Pair = tuple[float, float]
+Shape = tuple[int, int]
+
+
+def to_scan(raw: RawScan, options: ReadingOptions) -> Scan:
+    """The scan of a file's content, in the units of the package.
+
+    Args:
+        raw: From a reader.
+        options: What the user says about the file.
+
+    Raises:
+        InputError: If the parts contradict each other, or an option does not fit.
+    """
+    where = f"{raw.source}: {raw.patterns_key}"
+    n = _check_shapes(where, raw)
+    # 1. the part of the detector to keep
+    orientation = Orientation(options.transpose, options.flip_y, options.flip_x)
+    stored: Shape = orientation.apply(np.empty(raw.patterns.shape[1:], dtype=bool)).shape
+    window, notes = find_window(raw, options, orientation, stored)
+    instrument = _instrument(raw, options, orientation)
+    refuse_near_field(raw, instrument, options.bin)
+    # 2. counts and mask
+    view, reason = _as_counts(where, raw, options, _clean(raw, options, window, orientation))
+    good = window.apply(orientation.apply(_stored_mask(raw)))
+    if options.bin > 1:
+        good = np.asarray(fold(good, options.bin).all(axis=(-3, -1)))
+        view = ZeroBadPixels(Bin(view, options.bin), good)
+    photons = float(check_patterns(where, view).mean())
+    in_memory = isinstance(raw.patterns, np.ndarray) and isinstance(view, LazyPatterns)
+    # 3. probe, at the photons of a mean pattern
+    probe, sentences = _probe(raw, photons, stored=stored, window=window.size, shape=good.shape)
+    # 4. positions
+    pixel = _pixel_size(raw, options, instrument, stored, window.size)
+    return Scan(
+        counts=view[:] if in_memory else view,
+        positions_px=_positions(raw, options, pixel, stored, window.size),
+        probe=probe,
+        mask=check_mask(f"{raw.source}: the mask", good, good.shape),
+        scan_index=check_index(f"{raw.source}: the index of the exposures", raw.scan_index, n),
+        pixel_size_m=pixel,
+        instrument=instrument,
+        source=raw.source,
+        decisions=(*raw.notes, reason, *notes, *sentences),
+    )
+
+
+def _check_shapes(where: str, raw: RawScan) -> int:
+    """The number of patterns, which is that of the positions."""
+    shape, dtype = raw.patterns.shape, raw.patterns.dtype
+    if len(shape) != 3 or 0 in shape or dtype.kind not in "biuf":
+        raise InputError(
+            f"{where} is {dtype} of shape {shape}; expected real numbers of shape (n, H, W)"
+        )
+    if len(raw.positions) != shape[0]:
+        raise InputError(
+            f"{where} has {shape[0]} patterns but there are {len(raw.positions)} positions; "
+            "expected equal numbers"
+        )
+    return shape[0]
+
+
+def _stored_mask(raw: RawScan) -> NDArray[np.bool_]:
+    """Good pixels of the whole detector, as stored."""
+    shape = raw.patterns.shape[1:]
+    mask = raw.mask if raw.mask is not None else np.ones(shape, dtype=bool)
+    return check_mask(f"{raw.source}: the mask", mask, shape)
+
+
+def _clean(
+    raw: RawScan, options: ReadingOptions, window: Window, orientation: Orientation
+) -> PatternArray:
+    """The wanted part of the patterns, turned, without dark frame and bad pixels."""
+    view = raw.patterns
+    shape = view.shape[1:]
+    _stored_mask(raw)
+    if raw.dark is not None:
+        dark = check_real(f"{raw.source}: the dark frame", raw.dark, shape)
+        view = SubtractDark(view, dark)
+    elif raw.negative_is_zero and view.dtype.kind != "u":
+        view = ClipNegative(view)
+    if raw.mask is not None and not raw.mask.all():
+        view = ZeroBadPixels(view, raw.mask)
+    if orientation != Orientation():
+        view = Orient(view, orientation)
+    if window != Window((0, 0), (view.shape[1], view.shape[2])):
+        view = Crop(view, window)
+    return view
+
+
+def _as_counts(
+    where: str, raw: RawScan, options: ReadingOptions, view: PatternArray
+) -> tuple[PatternArray, str]:
+    """Patterns as photon counts, and a sentence on what they were taken for."""
+    values = decide_values(where, view, stated=raw.values, told=options.diffraction)
+    if values.unit is None:
+        return view, values.reason
+    check_patterns(where, view)
+    return AmplitudesToCounts(view, values.unit, values.whole), values.reason
+
+
+def find_window(
+    raw: RawScan, options: ReadingOptions, orientation: Orientation, shape: Shape
+) -> tuple[Window, list[str]]:
+    """The part of the detector to keep, with zero frequency at its middle, and conclusions.
+
+    Args:
+        raw: Its ``center`` is in the frame of the stored patterns.
+        options: Its ``center`` is too, and comes first.
+        orientation: How the patterns are turned.
+        shape: Of the turned patterns.
+    """
+    size = (options.crop, options.crop) if options.crop is not None else shape
+    if size[0] > shape[0] or size[1] > shape[1]:
+        raise InputError(
+            f"{raw.source}: --crop {options.crop} is larger than the patterns of "
+            f"{shape[0]}x{shape[1]} pixels"
+        )
+    if size[0] % options.bin or size[1] % options.bin:
+        raise InputError(
+            f"{raw.source}: --bin {options.bin} does not divide the {size[0]}x{size[1]} pixels; "
+            "add --crop with a multiple"
+        )
+    notes = []
+    stated = options.beam_center() or raw.center
+    center = (shape[0] // 2, shape[1] // 2)
+    if stated is not None:
+        moved = orientation.move(stated, (raw.patterns.shape[1], raw.patterns.shape[2]))
+        center = (round(moved[0]), round(moved[1]))
+        if not (0 <= center[0] < shape[0] and 0 <= center[1] < shape[1]):
+            raise InputError(
+                f"{raw.source}: the centre ({stated[0]:g}, {stated[1]:g}) lies outside the "
+                "patterns of "
+                f"{shape[0]}x{shape[1]} pixels; give it as --center y,x"
+            )
+    window = Window((center[0] - size[0] // 2, center[1] - size[1] // 2), size)
+    if center != (shape[0] // 2, shape[1] // 2):
+        notes.append(
+            f"patterns were moved so that their centre ({center[0]}, {center[1]}) is in the middle"
+        )
+    if options.crop is not None or options.bin > 1:
+        notes.append(
+            f"patterns were cropped to {size[0]}x{size[1]} and binned {options.bin}x{options.bin}"
+        )
+    return window, notes
+
+
+def _instrument(raw: RawScan, options: ReadingOptions, orientation: Orientation) -> Instrument:
+    """Known facts about the experiment, for the kept patterns; the user's come first."""
+    known = raw.instrument
+    pixel = orientation.swap(known.detector_pixel_m) if known.detector_pixel_m else None
+    if options.detector_pixel_m is not None:
+        pixel = (options.detector_pixel_m, options.detector_pixel_m)
+    return Instrument(
+        energy_ev=options.energy_ev if options.energy_ev is not None else known.energy_ev,
+        distance_m=options.distance_m if options.distance_m is not None else known.distance_m,
+        detector_pixel_m=(pixel[0] * options.bin, pixel[1] * options.bin) if pixel else None,
+    )
+
+
+def _pixel_size(
+    raw: RawScan, options: ReadingOptions, instrument: Instrument, stored: Shape, window: Shape
+) -> Pair | None:
+    """Object pixel for the kept patterns: cropping makes it larger, binning does not change it."""
+    if options.pixel_size_m is not None:
+        return options.pixel_size_m, options.pixel_size_m
+    if raw.object_pixel_m is not None:
+        height, width = raw.object_pixel_m
+        return height * stored[0] / window[0], width * stored[1] / window[1]
+    return instrument.object_pixel_m((window[0] // options.bin, window[1] // options.bin))
+
+
+def _positions(
+    raw: RawScan, options: ReadingOptions, pixel: Pair | None, stored: Shape, window: Shape
+) -> NDArray[np.float64]:
+    """Patch centres in object pixels."""
+    positions = check_real(f"{raw.source}: the positions", raw.positions, (None, 2))
+    if options.swap_xy:
+        positions = positions[:, ::-1]
+    positions = positions * SIGNS[options.negate_positions]
+    if raw.positions_unit == "px":
+        return positions * (np.array(window) / np.array(stored))
+    if pixel is None:
+        raise InputError(
+            f"{raw.source}: positions are in metres and the object pixel is not known; "
+            "give --pixel_size_m, or --energy_ev, --distance_m and --detector_pixel_m"
+        )
+    return positions / np.array(pixel)
+
+
+def _probe(
+    raw: RawScan, photons: float, *, stored: Shape, window: Shape, shape: Shape
+) -> tuple[NDArray[np.complex64] | None, list[str]]:
+    """Probe modes (M, H, W) that carry ``photons``, None if the file has none, and conclusions."""
+    key = raw.probe_key
+    if raw.probe is None:
+        found = f"key '{key}' is missing" if key else "this format has no probe"
+        return None, [f"{found}; give one with --probe FILE if there is one"]
+    modes, notes = _stored_modes(raw, stored, shape)
+    if modes.shape[-2:] != shape:
+        modes = resample_probe(modes, window, shape)
+        notes.append(f"{key} was fitted to the patterns of {shape[0]}x{shape[1]} pixels")
+    scale = float(np.sqrt(photons / np.sum(np.abs(modes) ** 2)))
+    notes.append(
+        f"{key} was multiplied by {scale:.6g}, so that it carries the {photons:.6g} photons of a "
+        "mean pattern"
+    )
+    return (modes * scale).astype(np.complex64), notes
+
+
+def _stored_modes(
+    raw: RawScan, stored: Shape, shape: Shape
+) -> tuple[NDArray[np.complex128], list[str]]:
+    """Probe modes as the file has them, of the size of the stored or of the kept patterns.
+
+    Raises:
+        InputError: If they have another size, or are no light.
+    """
+    probe, key, notes = np.asarray(raw.probe), raw.probe_key, []
+    found = probe.shape
+    if probe.ndim == 3 and probe.shape[:2] in (stored, shape) and probe.shape[2] == 1:
+        probe = probe[..., 0]
+    if probe.ndim == 4:
+        if probe.shape[0] > 1:
+            further = probe.shape[0] - 1
+            notes.append(
+                f"{key} varies over the scan; its {further} further components were left out"
+            )
+        probe = probe[0]
+    sized = probe.ndim in (2, 3) and probe.shape[-2:] in (stored, shape)
+    if probe.dtype.kind not in "iufc" or not sized:
+        raise InputError(
+            f"{raw.source}: {key} is {probe.dtype} of shape {found}; expected {stored} or "
+            f"(modes, {stored[0]}, {stored[1]}), the size of the patterns"
+        )
+    modes = probe.reshape(-1, *probe.shape[-2:]).astype(np.complex128)
+    if not np.isfinite(modes).all() or not modes.any():
+        power = float(np.sum(np.abs(modes) ** 2))
+        raise InputError(
+            f"{raw.source}: {key} has a total power of {power}; expected finite values that are "
+            "not all zero"
+        )
+    return modes, notes

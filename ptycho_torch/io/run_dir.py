@@ -1,0 +1,220 @@
+"""The folder of a run: the names of its files, which command they belong to, and who may write."""
+
+import contextlib
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from filelock import FileLock, Timeout
+
+from ptycho_torch.errors import InputError
+from ptycho_torch.io.files import PART
+
+
+class RunFile(NamedTuple):
+    """A file, or a pattern of files, in the folder of a run.
+
+    Attributes:
+        name: Relative to the folder.
+        commands: The commands that write it; ``--overwrite`` replaces a command's own files and no
+            others.
+        meaning: What it holds.
+    """
+
+    name: str
+    commands: tuple[str, ...]
+    meaning: str
+
+
+FILES = {  # attribute of `RunDir` -> file; no other module knows the names
+    "config": RunFile(
+        "config.yaml", ("train", "infer", "simulate"), "every option as the run used it"
+    ),
+    "last_checkpoint": RunFile("checkpoints/last.ckpt", ("train",), "state after the last epoch"),
+    "best_checkpoint": RunFile(
+        "checkpoints/best.ckpt", ("train",), "state with the smallest validation loss"
+    ),
+    "other_checkpoints": RunFile(
+        "checkpoints/*.ckpt", ("train",), "further checkpoints that were asked for"
+    ),
+    "metrics_csv": RunFile("metrics.csv", ("train",), "losses, a line for each epoch"),
+    "history": RunFile("history.png", ("train",), "losses over the epochs"),
+    "refined_probes": RunFile(
+        "probe_[0-9]*.npy", ("train",), "refined probe of each training scan"
+    ),
+    "train_log": RunFile("train_debug.log", ("train",), "every message of the training"),
+    "inference_log": RunFile("inference.log", ("infer",), "every message of the inference"),
+    "reconstruction": RunFile("reconstruction.npz", ("infer",), "complex object, probe, positions"),
+    "amplitude": RunFile("reconstructed_amplitude.png", ("infer",), "amplitude of the object"),
+    "phase": RunFile("reconstructed_phase.png", ("infer",), "phase of the object"),
+    "metrics": RunFile("metrics.json", ("infer",), "metrics of the reconstruction"),
+    "residuals": RunFile(
+        "residuals.png", ("infer",), "residuals over the scan, ring correlation of its halves"
+    ),
+    "report": RunFile("report.html", ("infer",), "all of a reconstruction on one page"),
+    "product": RunFile("product.h5", ("infer", "simulate"), "product of Ptychodus"),
+    "cxi": RunFile("reconstruction.cxi", ("infer",), "the reconstruction as CXI"),
+    "amplitude_tiff": RunFile("reconstructed_amplitude.tiff", ("infer",), "amplitude, values"),
+    "phase_tiff": RunFile("reconstructed_phase.tiff", ("infer",), "phase, values"),
+    "scan": RunFile("scan.npz", ("simulate",), "simulated scan"),
+    "scan_cxi": RunFile("scan.cxi", ("simulate",), "simulated scan as CXI"),
+    "scan_ptyd": RunFile("scan.ptyd", ("simulate",), "simulated scan of ptypy"),
+    "diffraction": RunFile(
+        "diffraction.h5", ("simulate",), "patterns of a scan as Ptychodus keeps them"
+    ),
+    "truth": RunFile(
+        "truth.npz", ("simulate",), "simulated object, in the layout of reconstruction.npz"
+    ),
+    "simulation": RunFile("simulation.png", ("simulate",), "simulated object, probe and patterns"),
+    "comparison": RunFile("comparison.json", ("compare",), "metrics of a comparison"),
+    "comparison_picture": RunFile(
+        "comparison.png", ("compare", "demo"), "both images, difference, ring correlation"
+    ),
+    "summary": RunFile("summary.txt", ("demo",), "how good the demonstration's image is"),
+}
+
+CONFIG_KEYS = {  # what tells whose config.yaml it is; one that a user wrote has no "debug"
+    "train": {"train_data_file", "debug"},
+    "infer": {"model_path", "debug"},
+    "simulate": {"n_side", "debug"},
+}
+
+
+def provenance() -> dict[str, str]:
+    """Versions of what computed the run."""
+    packages = ("ptycho_torch", "torch", "lightning", "numpy")
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in packages
+    }
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Paths of the files in a run folder; each key of `FILES` is an attribute.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    def __getattr__(self, name: str) -> Path:
+        if name not in FILES:
+            raise AttributeError(f"a run folder has no file called {name!r}")
+        return self.path / FILES[name].name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.last_checkpoint.parent
+
+    def probe_file(self, number: int) -> Path:
+        """Refined probe of a training scan, from 0, NPY."""
+        return self.path / f"probe_{number}.npy"
+
+    def scan_file(self, format_name: str) -> Path:
+        """Simulated scan in a format; the two files of a pair lie in the folder itself."""
+        return self.path if format_name == "ptychodus" else self.scan.with_suffix(f".{format_name}")
+
+    def files(self, command: str) -> list[Path]:
+        """The files that a command left here."""
+        names = [file.name for file in FILES.values() if command in file.commands]
+        found = {
+            path: None for name in names for path in sorted(self.path.glob(name)) if path.is_file()
+        }
+        return list(found)
+
+    def leftovers(self, command: str) -> list[Path]:
+        """The half-written files that a killed run of a command left here."""
+        names = [Path(file.name) for file in FILES.values() if command in file.commands]
+        parts = [name.with_name(PART.format(name=name.name, process="[0-9]*")) for name in names]
+        found = (path for part in parts for path in self.path.glob(str(part)) if path.is_file())
+        return list(dict.fromkeys(found))  # some patterns overlap
+
+    @contextlib.contextmanager
+    def claim(
+        self,
+        command: str,
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+        inputs: Iterable[Path] = (),
+    ) -> Iterator[None]:
+        """Make the folder, and hold it against other runs until the block ends.
+
+        Args:
+            command: Name of the command that is going to write.
+            overwrite: Delete what an earlier run of that command left here, and nothing else.
+            resume: Keep it and continue.
+            inputs: Files and folders that the command reads, which are never deleted.
+
+        Raises:
+            InputError: If the folder holds a run of the command and neither is set, holds a
+                ``config.yaml`` of somebody else, is in use by another run, or cannot be written.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise InputError(
+                f"{self.path} is in use by another run; wait for it or choose another --output_dir"
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {self.path}: {error.strerror}; choose another --output_dir"
+            ) from error
+        with lock:
+            self._check_free(
+                command, self.files(command), overwrite=overwrite, resume=resume, inputs=inputs
+            )
+            for path in self.leftovers(command) + (self.files(command) if overwrite else []):
+                path.unlink()
+            yield
+
+    def _check_free(
+        self,
+        command: str,
+        found: list[Path],
+        *,
+        overwrite: bool,
+        resume: bool,
+        inputs: Iterable[Path],
+    ) -> None:
+        """Raise `InputError` if a command may not write here."""
+        if (
+            command in CONFIG_KEYS
+            and self.config.is_file()
+            and not CONFIG_KEYS[command] <= _keys(self.config)
+        ):
+            raise InputError(
+                f"{self.config} is not of a run of '{command}', and would be replaced; choose "
+                "another --output_dir"
+            )
+        if found and not (overwrite or resume):
+            raise InputError(
+                f"{self.path} already holds a run of '{command}' ({found[0].name}); choose another "
+                "--output_dir, "
+                "or --overwrite to replace it"
+            )
+        if overwrite:
+            own = {path.resolve() for path in found}
+            for path in inputs:
+                if path.resolve() in own:
+                    raise InputError(
+                        f"{path} is read by this run and would be replaced; choose another "
+                        "--output_dir"
+                    )
+
+
+def _keys(config: Path) -> set[str]:
+    """The keys of a ``config.yaml``; none if it is not one."""
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return set()
+    return set(content) if isinstance(content, dict) else set()

@@ -1,0 +1,54 @@
+"""Write NPZ files: reconstructions, and scans in the layout of PtychoPINN and Ptychodus."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.io.files import atomic_write
+from ptycho_torch.io.writers.si_geometry import log_omitted
+
+
+def write_reconstruction(path: Path, result: Reconstruction) -> None:
+    """Write a reconstruction with the fields of `Reconstruction` (``specs/run_folder.md``)."""
+    fields: dict[str, NDArray] = {
+        "object": result.object.astype(np.complex64),
+        "coverage": result.coverage.astype(np.float32),
+        "origin_yx": result.origin_yx.astype(np.float64),
+        "probe": result.probe.astype(np.complex64),
+        "positions_px": result.positions_px.astype(np.float64),
+        "scan_index": result.scan_index.astype(np.int64),
+    }
+    known = {"pixel_size_m": result.pixel_size_m, **vars(result.instrument)}
+    fields |= {
+        key: np.asarray(value, dtype=np.float64)
+        for key, value in known.items()
+        if value is not None
+    }
+    _write(path, fields)
+
+
+def write_scan(path: Path, scan: Scan) -> None:
+    """Write a scan: ``diff3d``, ``xcoords``, ``ycoords``, ``probeGuess``, ``scan_index``."""
+    fields: dict[str, NDArray] = {
+        "diff3d": scan.counts[:],
+        "xcoords": scan.positions_px[:, 1],
+        "ycoords": scan.positions_px[:, 0],
+    }
+    if scan.probe is not None:
+        fields["probeGuess"] = scan.probe if len(scan.probe) > 1 else scan.probe[0]
+    fields["scan_index"] = scan.scan_index
+    if not scan.mask.all():
+        fields["bad_pixels"] = ~scan.mask
+    _write(path, fields)
+    known = {"pixel_size_m": scan.pixel_size_m, **vars(scan.instrument)}
+    log_omitted(
+        "an NPZ file", ", ".join(name for name, value in known.items() if value is not None)
+    )
+
+
+def _write(path: Path, fields: dict[str, NDArray]) -> None:
+    """Write arrays to a compressed NPZ file."""
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **fields)

@@ -1,0 +1,80 @@
+"""Write Ptychodus' product, with the object at its place in metres, and diffraction file."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.io.run_dir import RunDir
+from ptycho_torch.io.writers.hdf5_writer import new_hdf5, store_patterns
+from ptycho_torch.io.writers.si_geometry import SiGeometry, in_metres, log_omitted
+
+PATTERNS, PRODUCT = "diffraction.h5", "product.h5"  # the names of Ptychodus's own workflow folders
+
+
+def write_result(run: RunDir, result: Reconstruction) -> None:
+    """Write a reconstruction as a product.
+
+    Raises:
+        InputError: If the experiment is not known in metres.
+    """
+    geometry = in_metres(result, "ptychodus")
+    _write_product(
+        run.product, geometry, result.object, result.origin_yx, result.probe, result.scan_index
+    )
+    log_omitted("a Ptychodus product", "the coverage")
+
+
+def write_scan(path: Path, scan: Scan) -> None:
+    """Write a scan as the two files of a folder; its product shows empty space.
+
+    Raises:
+        InputError: If the experiment is not known in metres.
+    """
+    geometry = in_metres(scan, "ptychodus")
+    path.mkdir(parents=True, exist_ok=True)
+    with new_hdf5(path / PATTERNS) as file:
+        file["indexes"] = scan.scan_index
+        patterns = store_patterns(file, "patterns", scan.counts)
+        patterns.attrs["detector_pixel_height_m"], patterns.attrs["detector_pixel_width_m"] = (
+            geometry.detector_pixel_m
+        )
+        file["bad_pixels"] = ~scan.mask
+    corners = scan.corners_px()
+    origin = np.floor(corners.min(axis=0)) - 1
+    extent = (np.ceil(corners.max(axis=0)) + scan.pattern_shape - origin).astype(int) + 1
+    empty = np.ones((int(extent[0]), int(extent[1])), dtype=np.complex64)
+    _write_product(path / PRODUCT, geometry, empty, origin, scan.need_probe(), scan.scan_index)
+
+
+def _write_product(
+    path: Path,
+    geometry: SiGeometry,
+    image: NDArray[np.complex64],
+    origin_yx: NDArray[np.float64],
+    probe: NDArray[np.complex64],
+    scan_index: NDArray[np.int64],
+) -> None:
+    """Write a product; the centre of the object is that of its array."""
+    center_m = (origin_yx + np.array(image.shape) / 2) * np.array(geometry.pixel_m)
+    with new_hdf5(path) as file:
+        file.attrs["name"] = path.stem
+        file.attrs["comments"] = "written by ptycho_torch"
+        file.attrs["detector_object_distance_m"] = geometry.distance_m
+        file.attrs["photon_energy_eV"] = geometry.energy_ev
+        file.attrs["probe_energy_eV"] = geometry.energy_ev  # the older name
+        file.attrs["probe_photon_count"] = float(np.sum(np.abs(probe.astype(np.complex128)) ** 2))
+        file.attrs["exposure_time_s"] = 0.0
+        file.attrs["mass_attenuation_m2_per_kg"] = 0.0
+        file.attrs["tomography_angle_deg"] = 0.0
+        file.attrs["far_field"] = True
+        file["probe_position_indexes"] = scan_index
+        file["probe_position_y_m"], file["probe_position_x_m"] = geometry.positions_m.T
+        stored_probe = file.create_dataset("probe", data=probe[None])  # (C, M, H, W)
+        stored_object = file.create_dataset("object", data=image[None])  # (L, Y, X)
+        for item in (stored_probe, stored_object):
+            item.attrs["pixel_height_m"], item.attrs["pixel_width_m"] = geometry.pixel_m
+        stored_object.attrs["center_y_m"], stored_object.attrs["center_x_m"] = center_m
+        file["object_layer_spacing_m"] = np.zeros(0)
+        file["loss_epochs"], file["loss_values"] = np.zeros(0, dtype=np.int64), np.zeros(0)

@@ -1,0 +1,303 @@
+"""The loop of a refinement: epochs, step sizes, and when it stops.
+
+How held-out patterns stop it. Every epoch lowers the misfit of the patterns that it uses, also when
+it only fits their noise. So 4 % of the patterns are held out, as in the R-free of crystallography,
+and predicted after each epoch. With ``epochs="auto"`` the step is constant as long as the held-out
+score falls by at least 0.1 % an epoch. After two epochs in a row that do not, the step is
+multiplied by 0.63; after seven such falls the loop ends with the state of the best score. A state
+whose score is 2 % above the best is replaced by the best one, and its momentum set to zero: a step
+was too long. Where R-free is below 1e-4 there is no noise to fit, and the first fall ends the loop.
+At the very end the held-out patterns are used too, in two epochs with small steps: they have
+chosen, and may now be fitted.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from ptycho_torch.physics.incoherent import squared_modulus
+from ptycho_torch.physics.low_frequency import squared_widths
+from ptycho_torch.physics.probe_modes import orthogonal_mixing
+from ptycho_torch.refinement.positions import clamp_to_canvas, gauss_newton_shifts, without_affine
+from ptycho_torch.refinement.prepared_patterns import (
+    Prediction,
+    PreparedPatterns,
+    placed_at,
+    predict,
+)
+from ptycho_torch.refinement.refine_options import RefineOptions
+from ptycho_torch.refinement.step import State, illumination_of, sparse_batches, step_on_batch
+
+
+@dataclass(frozen=True)
+class LoopTuning:
+    """Numbers of the schedule, chosen on simulated scans of 10^4 to 10^9 photons.
+
+    Attributes:
+        first_step: Step of the first epoch, relative to the preconditioned gradient.
+        step_fall: Factor of the step when the held-out score stops improving.
+        step_falls: Number of falls before the loop ends with the next one.
+        patience: Epochs in a row without enough gain before the step falls.
+        min_gain: Relative gain of the held-out score that is enough for another epoch.
+        min_gain_absolute: The same as a difference of scores, for scores near zero.
+        max_rise: Relative rise of the score above its best that restores the best state.
+        converged: R-free of a right image, where no noise is left that smaller steps fit less.
+        max_dispersion: Limit of the misfit in the prior, so that a start far from the data is not
+            smoothed away.
+        max_prior_share: Limit of the prior as a share of the photons on a pixel; 121 positions at
+            10^4 photons need a prior of 30, 1024 need 120.
+        standard_errors: By which the mean of two images must be worse to be rejected.
+        max_score_ratio: Of the mean to the better image; few held-out patterns do not notice all.
+        min_held_out: Smallest number of held-out patterns.
+    """
+
+    first_step: float = 0.6
+    step_fall: float = 0.63
+    step_falls: int = 6
+    patience: int = 2
+    min_gain: float = 1e-3
+    min_gain_absolute: float = 2e-5
+    max_rise: float = 0.02
+    converged: float = 1e-4
+    max_dispersion: float = 8.0
+    max_prior_share: float = 0.7
+    standard_errors: float = 2.0
+    max_score_ratio: float = 1.1
+    min_held_out: int = 4
+
+    def step_after(self, falls: int) -> float:
+        """The step after some falls."""
+        return self.first_step * self.step_fall**falls
+
+
+TUNING = LoopTuning()
+SETTLING_STEPS = tuple(
+    TUNING.step_after(falls) for falls in (TUNING.step_falls - 2, TUNING.step_falls)
+)
+
+Outcome = Literal["refined", "mean", "network"]
+
+
+@dataclass(frozen=True)
+class RefinementEpoch:
+    """One epoch: its step, and how well the model predicts afterwards.
+
+    Attributes:
+        step: Step size.
+        r_work: R-factor of a sample of the patterns that were used.
+        r_free: R-factor of the held-out patterns.
+        free_score: What "auto" minimises: Poisson deviance per pixel of the held-out patterns below
+            `POISSON_BELOW_COUNTS`, else ``r_free``.
+        kept: False if the epoch was undone.
+    """
+
+    step: float
+    r_work: float
+    r_free: float
+    free_score: float
+    kept: bool = True
+
+
+Progress = Callable[[int, RefinementEpoch], None]
+
+
+class RefinementLoop:
+    """The epochs of one refinement, and their history.
+
+    Args:
+        patterns: All patterns, at their positions.
+        centres: Positions on the canvas, float64, (N, 2).
+        work: Indices of the patterns to use.
+        held_out: Indices of the others.
+        options: What is refined.
+        progress: Called with the number of the epoch, from 0 for the start, and its entry.
+    """
+
+    def __init__(
+        self,
+        patterns: PreparedPatterns,
+        centres: Tensor,
+        work: Tensor,
+        held_out: Tensor,
+        options: RefineOptions,
+        progress: Progress | None,
+    ) -> None:
+        self.patterns, self.centres, self.work, self.held_out = patterns, centres, work, held_out
+        self.options, self.progress = options, progress
+        self.rng = torch.Generator().manual_seed(options.seed)
+        self.sample = work[torch.randperm(len(work), generator=self.rng)[: len(held_out)]]
+        self.history: list[RefinementEpoch] = []
+        self.dispersion = 1.0
+
+    @torch.no_grad()
+    def run(self, state: State) -> None:
+        """Run the epochs that were asked for, or as many as the held-out patterns reward."""
+        self._append(replace(self._measure(state, 0.0), kept=False))
+        if self.options.epochs == "auto":
+            self._run_while_rewarded(state)
+            return
+        for step in falling_steps(self.options.epochs):
+            self._epoch(state, step)
+            self._append(self._measure(state, step))
+
+    def _run_while_rewarded(self, state: State) -> None:
+        """Lower the step when epochs gain little; restore the best state when one is harmful."""
+        best, best_score = state.copy(), math.inf
+        step, falls, idle = TUNING.first_step, 0, 0
+        for _ in range(self.options.max_epochs):
+            self._epoch(state, step)
+            entry = self._measure(state, step)
+            better = entry.free_score < best_score
+            self._append(replace(entry, kept=better))
+            if better:
+                best = state.copy()
+            idle = 0 if best_score - entry.free_score >= min_gain(entry.free_score) else idle + 1
+            best_score = min(best_score, entry.free_score)
+            if not entry.free_score < best_score * (1 + TUNING.max_rise):
+                state.obj, state.probe = best.obj.clone(), best.probe.clone()
+                state.reset_momentum()
+            if idle == TUNING.patience:
+                step, falls, idle = step * TUNING.step_fall, falls + 1, 0
+                if falls > TUNING.step_falls or entry.r_free < TUNING.converged:
+                    break
+        state.obj, state.probe = best.obj, best.probe
+
+    @torch.no_grad()
+    def refine_positions(
+        self, state: State, canvas_shape: tuple[int, int], updates: int = 8
+    ) -> None:
+        """Move the positions and refit, as long as the held-out patterns are predicted better."""
+        best_score = min(entry.free_score for entry in self.history if entry.kept)
+        given, trial, idle = self.centres, state.copy(), 0
+        best_patterns, best_centres = self.patterns, self.centres
+        for _ in range(updates):
+            shifts = gauss_newton_shifts(self.patterns, trial, self.work) + (self.centres - given)
+            moved = given + without_affine(shifts, given, self.work)
+            self.centres = clamp_to_canvas(moved, self.patterns.shape, canvas_shape)
+            self.patterns = placed_at(self.patterns, self.centres)
+            for step in SETTLING_STEPS:
+                self._epoch(trial, step)
+            entry = self._measure(trial, SETTLING_STEPS[0])
+            better = entry.free_score < best_score
+            self._append(replace(entry, kept=better))
+            idle = (
+                0 if better else idle + 1
+            )  # held-out positions stay wrong and hide most of the gain
+            if better:
+                best_score = entry.free_score
+                best_patterns, best_centres = self.patterns, self.centres
+                state.obj, state.probe = trial.obj.clone(), trial.probe.clone()
+            if idle == TUNING.patience:
+                break
+        self.patterns, self.centres = best_patterns, best_centres
+
+    @torch.no_grad()
+    def choose(self, state: State, network: State) -> tuple[Outcome, float]:
+        """The answer by the held-out patterns, and its R-free.
+
+        It is the mean of the refined and the network's object, which is less noisy, unless the mean
+        is predicted worse than the better of the two, by two standard errors or by a tenth.
+        """
+        candidates: dict[Outcome, State] = {
+            "refined": state,
+            "network": network,
+            "mean": State(self.mean_with(state, network), state.probe),
+        }
+        scores = {name: self._scores(one) for name, one in candidates.items()}
+        best: Outcome = (
+            "refined" if scores["refined"].mean() < scores["network"].mean() else "network"
+        )
+        excess = scores["mean"] - scores[best]
+        close = bool(scores["mean"].mean() <= TUNING.max_score_ratio * scores[best].mean())
+        tolerance = TUNING.standard_errors * excess.std() / math.sqrt(len(excess))
+        chosen: Outcome = "mean" if close and excess.mean() <= tolerance else best
+        answer = candidates[chosen]
+        return chosen, predict(self.patterns, answer.obj, answer.probe, self.held_out).r
+
+    def mean_with(self, state: State, network: State) -> Tensor:
+        """Mean of two objects, the second with slow phases and scale of the first, (Y, X)."""
+        light = illumination_of(self.patterns, state.probe, self.work, state.obj).photons
+        widths = [float(variance.sqrt()) for variance in squared_widths(state.probe)]
+        common = smoothed(light * network.obj.conj() * state.obj, widths)
+        power = smoothed(light * squared_modulus(network.obj), widths)
+        factor = common / power.clamp_min(torch.finfo(light.dtype).tiny)
+        return torch.where(light > 0, (state.obj + factor * network.obj) / 2, state.obj)
+
+    @torch.no_grad()
+    def refit_with_held_out(self, state: State) -> None:
+        """Run two epochs with small steps on all patterns, the held-out ones too."""
+        self.work = torch.arange(len(self.patterns.corners))
+        for step in SETTLING_STEPS:
+            self._epoch(state, step)
+
+    def _epoch(self, state: State, step: float) -> None:
+        """One epoch over the working patterns."""
+        patterns = self.patterns
+        light = illumination_of(patterns, state.probe, self.work, state.obj)
+        typical = ((light.photons * light.support).sum() / light.support.sum()).item()
+        prior = min(self.options.smoothness, TUNING.max_prior_share * typical) * self.dispersion
+        for index in sparse_batches(patterns, self.work, light.beams, self.rng):
+            step_on_batch(
+                patterns,
+                state,
+                index,
+                light,
+                batches=len(self.work) / len(index),
+                step=step,
+                prior=prior,
+                update_probe=self.options.update_probe,
+            )
+        if self.options.update_probe and len(state.probe) > 1:
+            state.probe, mixing = orthogonal_mixing(state.probe)
+            state.probe_velocity = torch.einsum("km,mhw->khw", mixing, state.probe_velocity)
+
+    def _measure(self, state: State, step: float) -> RefinementEpoch:
+        """The entry of an epoch; the dispersion of the held-out patterns goes to the prior."""
+        free = predict(self.patterns, state.obj, state.probe, self.held_out)
+        work = predict(self.patterns, state.obj, state.probe, self.sample)
+        self.dispersion = min(max(free.dispersion, 1.0), TUNING.max_dispersion)
+        return RefinementEpoch(step, work.r, free.r, self._score(free))
+
+    def _scores(self, state: State) -> Tensor:
+        """The score of each held-out pattern, float64."""
+        each = [
+            predict(self.patterns, state.obj, state.probe, one) for one in self.held_out.split(1)
+        ]
+        return torch.tensor([self._score(one) for one in each], dtype=torch.float64)
+
+    def _score(self, free: Prediction) -> float:
+        """What is minimised on held-out patterns."""
+        return free.deviance if self.patterns.poisson else free.r
+
+    def _append(self, entry: RefinementEpoch) -> None:
+        """Record an epoch and report it."""
+        self.history.append(entry)
+        if self.progress is not None:
+            self.progress(len(self.history) - 1, entry)
+
+
+def smoothed(image: Tensor, widths: Sequence[float]) -> Tensor:
+    """An image convolved with a Gaussian of these widths, zero outside, (Y, X)."""
+    return torch.from_numpy(gaussian_filter(image.numpy(), widths, mode="constant"))
+
+
+def falling_steps(epochs: int) -> list[float]:
+    """Steps that fall linearly to the smallest that "auto" uses, one an epoch."""
+    fall = SETTLING_STEPS[-1] - TUNING.first_step
+    return [TUNING.first_step + fall * k / max(1, epochs - 1) for k in range(epochs)]
+
+
+def min_gain(score: float) -> float:
+    """Gain of the held-out score that is enough for another epoch with the same step."""
+    return max(TUNING.min_gain * score, TUNING.min_gain_absolute)
+
+
+def draw_held_out(n: int, fraction: float, seed: int) -> Tensor:
+    """Indices of the scan points to hold out, in scan order."""
+    count = min(max(round(fraction * n), TUNING.min_held_out), n // 2)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count].sort().values

@@ -1,0 +1,259 @@
+"""Training: scans in, a run folder with checkpoints and history out."""
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from ptycho_torch.config import TrainingConfig
+from ptycho_torch.config.parser import to_dict, to_yaml
+from ptycho_torch.config.registry import GENERATORS, load
+from ptycho_torch.data.conditions import conditions_of
+from ptycho_torch.data.grouping import choose_group_size, select_positions
+from ptycho_torch.data.scan import Scan
+from ptycho_torch.distributed.device import choose_device
+from ptycho_torch.distributed.fabric import (
+    check_world_size,
+    raise_on_lost_rank,
+    silence_other_ranks,
+)
+from ptycho_torch.doctor.open_scan import open_scan
+from ptycho_torch.errors import InputError
+from ptycho_torch.evaluation.plots import save_history
+from ptycho_torch.generators.checkpoint import read_checkpoint
+from ptycho_torch.io.files import write_npy, write_text
+from ptycho_torch.io.log import log_to
+from ptycho_torch.io.readers import files_read, scans_in
+from ptycho_torch.io.run_dir import RunDir, provenance
+from ptycho_torch.refinement.probe_retrieval import ensure_probe, with_refined_probe
+from ptycho_torch.train.budget import default_epochs, steps_in_epoch
+from ptycho_torch.train.callbacks import CsvHistory
+from ptycho_torch.train.datamodule import ScanDataModule
+from ptycho_torch.train.module import PtychoModule
+from ptycho_torch.train.trainer import build_trainer, check_tracker
+
+logger = logging.getLogger(__name__)
+
+
+def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir:
+    """Train a generator on scans; see `ptycho_torch.train.train`."""
+    silence_other_ranks()
+    check_options(config)
+    # 1. scans
+    train_files = [path for given in config.train_data_file for path in scans_in(given)]
+    validation_files = [config.test_data_file] if config.test_data_file else []
+    train, validation = (
+        [read(path, config) for path in files] for files in (train_files, validation_files)
+    )
+    check_shapes(train + validation)
+    check_enough(train + validation, config.devices * config.num_nodes)
+    # 2. network
+    generator = load(GENERATORS[config.generator])
+    group_size = choose_group_size(
+        train + validation,
+        config.gridsize,
+        generator.gridsize,
+        variable_group_size=generator.variable_group_size,
+    )
+    run = RunDir(config.output_dir)
+    start = find_start(config, run)
+    if start is not None:
+        check_same_network(start, network_parameters(config, group_size))
+    # 3. trainer
+    history = CsvHistory(run, write=config.logger != "none")
+    trainer = build_trainer(
+        config,
+        run,
+        max_epochs=config.max_epochs
+        or default_epochs(train, steps=steps_in_epoch(config, train, group_size)),
+        has_validation=bool(validation),
+        callbacks=[history, *callbacks],
+    )
+    files = train_files + validation_files
+    inputs = [one for path in files for one in files_read(path, config)]
+    with claim_on_rank_zero(config, run, trainer, inputs), raise_on_lost_rank(trainer.strategy):
+        # 4. the probe, before the network learns from it
+        if config.probe_trainable:
+            write = trainer.is_global_zero
+            train = [
+                improve_probe(scan, run.probe_file(i), config, write=write)
+                for i, scan in enumerate(train)
+            ]
+        # 5. training
+        module = build_module(config, group_size, train)
+        data = ScanDataModule(
+            train,
+            validation,
+            group_size=group_size,
+            variable_group_size=generator.variable_group_size,
+            batch_size=config.batch_size,
+            num_workers=config.num_workers,
+            seed=config.seed,
+        )
+        lightning.seed_everything(config.seed, workers=True, verbose=False)
+        _announce(module, train, group_size, trainer)
+        trainer.fit(module, data, ckpt_path=start, weights_only=True)
+        logger.debug("CUDA initialised: %s", torch.cuda.is_initialized())
+        if trainer.is_global_zero:
+            save_history(run.history, history.rows)
+        logger.info("trained for %d epochs: %s", trainer.current_epoch, run.best_checkpoint)
+    return run
+
+
+def read(path: Path, config: TrainingConfig) -> Scan:
+    """The scan in a file, with a probe, and with the chosen positions."""
+    scan = ensure_probe(open_scan(path, config), seed=config.seed, show=not config.quiet)
+    return select_positions(scan, config.n_images)
+
+
+@contextlib.contextmanager
+def claim_on_rank_zero(
+    config: TrainingConfig, run: RunDir, trainer: Trainer, inputs: Sequence[Path]
+) -> Iterator[None]:
+    """Claim the run folder and log to it on rank zero; the other ranks do not touch it."""
+    if not trainer.is_global_zero:
+        yield
+        return
+    resume = config.resume is not None
+    with (
+        run.claim("train", overwrite=config.overwrite, resume=resume, inputs=inputs),
+        log_to(run.train_log),
+    ):
+        write_text(run.config, to_yaml(config))
+        logger.debug("versions: %s", provenance())
+        yield
+
+
+def improve_probe(scan: Scan, path: Path, config: TrainingConfig, *, write: bool) -> Scan:
+    """The scan with its probe refined, or with the probe that the resumed run refined.
+
+    Args:
+        scan: Its probe need only be roughly right.
+        path: Of the refined probe, a file that `--probe` reads.
+        config: Options of the training.
+        write: Whether this process writes it; the others compute the same.
+    """
+    if config.resume is not None and path.is_file():
+        return replace(scan, probe=np.load(path, allow_pickle=False))
+    better = with_refined_probe(scan, seed=config.seed)
+    if write:
+        write_npy(path, better.need_probe())
+        logger.info("inference takes the refined probe with --probe %s", path)
+    return better
+
+
+def check_options(config: TrainingConfig) -> None:
+    """Raise `InputError` for options that this machine, or Lightning, cannot fulfil."""
+    if config.max_time is not None and not re.fullmatch(r"\d\d:\d\d:\d\d:\d\d", config.max_time):
+        raise InputError(
+            f"--max_time {config.max_time}: expected DD:HH:MM:SS, "
+            "such as 00:00:04:00 for four minutes"
+        )
+    check_tracker(config)
+    choose_device(config.accelerator)
+    check_world_size(config.devices, config.num_nodes)
+
+
+def check_shapes(scans: Sequence[Scan]) -> None:
+    """Raise `InputError` if patterns of different size would meet in a batch."""
+    first, *others = scans
+    expected = first.need_probe().shape
+    for scan in others:
+        found = scan.need_probe().shape
+        if found != expected:
+            raise InputError(
+                f"{scan.source} has probe and patterns of shape {found} but {first.source} "
+                f"has {expected}; train on scans of one shape"
+            )
+
+
+def check_enough(scans: Sequence[Scan], world_size: int) -> None:
+    """Raise `InputError` if a scan has no pattern for one of the processes."""
+    smallest = min(scans, key=len)
+    if len(smallest) < world_size:
+        raise InputError(
+            f"{smallest.source}: {len(smallest)} patterns cannot be shared by {world_size} "
+            "processes; use fewer"
+        )
+
+
+def find_start(config: TrainingConfig, run: RunDir) -> Path | None:
+    """The checkpoint to continue from; None for a new run."""
+    if config.resume is None:
+        return None
+    path = run.last_checkpoint if config.resume == "auto" else Path(config.resume)
+    if path.is_file():
+        return path
+    if config.resume == "auto":
+        logger.info("no checkpoint in %s yet: starting from the beginning", run.checkpoints)
+        return None
+    raise InputError(
+        f"--resume {path}: no such checkpoint; use --resume auto for the last one of {run.path}"
+    )
+
+
+def network_parameters(config: TrainingConfig, group_size: int) -> dict[str, Any]:
+    """Generator, its settings and loss, which decide the shapes and the meaning of the weights."""
+    generator = load(GENERATORS[config.generator])
+    given = {} if generator.variable_group_size else {"group_size": group_size}
+    return {
+        "generator": config.generator,
+        "settings": generator(**given).settings,
+        "loss": config.loss,
+    }
+
+
+def check_same_network(checkpoint: Path, network: dict[str, Any]) -> None:
+    """Raise `InputError` if a run with another network is to be continued."""
+    before = read_checkpoint(checkpoint)["hyper_parameters"]
+    for name, value in network.items():
+        if before[name] != value:
+            raise InputError(
+                f"{checkpoint} was trained with {name} {before[name]}, not {value}; "
+                "resume with the same"
+            )
+
+
+def build_module(config: TrainingConfig, group_size: int, scans: Sequence[Scan]) -> PtychoModule:
+    """The training module, with weights drawn from the seed."""
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    network = network_parameters(
+        config, group_size
+    )  # draws weights too, as every generator that is built
+    about = {
+        "group_size": group_size,
+        "config": to_dict(config),
+        "versions": provenance(),
+        "conditions": [asdict(conditions_of(scan)) for scan in scans],
+    }
+    return PtychoModule(
+        **network,
+        learning_rate=config.learning_rate,
+        scheduler=config.scheduler,
+        seed=config.seed,
+        about=about,
+    )
+
+
+def _announce(
+    module: PtychoModule, scans: Sequence[Scan], group_size: int, trainer: Trainer
+) -> None:
+    """Log the network, the data and the device."""
+    weights = sum(parameter.numel() for parameter in module.parameters())
+    patterns = sum(len(scan) for scan in scans)
+    device = trainer.strategy.root_device.type
+    shared = f" by {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    logger.info(
+        "training '%s' (%d weights) on %d patterns of %dx%d in groups of %d, "
+        "%.3g photons each, on %s%s",
+        module.hparams["generator"], weights, patterns, *scans[0].pattern_shape, group_size,
+        scans[0].photons, device, shared,
+    )  # fmt: skip

@@ -1,0 +1,88 @@
+"""Lightning's trainer, set up for a run."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+
+from ptycho_torch.config import TrainingConfig
+from ptycho_torch.distributed.fabric import as_input_error
+from ptycho_torch.errors import InputError
+from ptycho_torch.io.run_dir import RunDir
+from ptycho_torch.train.callbacks import AtomicCheckpointIO, RestoreSigterm, checkpoint_callbacks
+
+TRACKERS = {  # logger -> package to install
+    "tensorboard": "tensorboard",
+    "mlflow": "'ptycho_torch[mlflow]'",
+}
+GRADIENT_NORM = 1.0  # larger gradients are shortened, so that a rare group does not undo the others
+
+
+def build_trainer(
+    config: TrainingConfig,
+    run: RunDir,
+    *,
+    max_epochs: int,
+    has_validation: bool,
+    callbacks: Sequence[Callback],
+) -> Trainer:
+    """Lightning's trainer with the callbacks of a run, and those that are given."""
+    for message in (
+        "does not have many workers",  # groups are cut from memory
+        "LeafSpec.*is deprecated",  # inside Lightning
+        "number of training batches.*smaller than the logging interval",
+    ):
+        warnings.filterwarnings("ignore", message=f".*{message}.*")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    own: list[Callback] = [RestoreSigterm()]
+    checkpoints = checkpoint_callbacks(config, run, has_validation=has_validation)
+    if config.early_stop_patience is not None:
+        monitor = "val_loss" if has_validation else "train_loss"
+        patience = config.early_stop_patience
+        checkpoints.append(EarlyStopping(monitor, patience=patience, check_on_train_epoch_end=True))
+    if not config.quiet:
+        checkpoints.append(RichProgressBar())
+    with as_input_error():
+        return Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            strategy=config.strategy,
+            use_distributed_sampler=False,  # the sampler shares out the groups itself
+            precision=config.precision,
+            max_epochs=max_epochs,
+            max_time=config.max_time,
+            gradient_clip_val=GRADIENT_NORM,
+            deterministic=config.deterministic,
+            logger=build_logger(config, run),
+            callbacks=[*own, *callbacks, *checkpoints],
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=run.path,
+            enable_progress_bar=not config.quiet,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=1.0 if has_validation else 0,
+        )
+
+
+def check_tracker(config: TrainingConfig) -> None:
+    """Raise `InputError` if the package of the chosen tracker is not installed."""
+    if config.logger in TRACKERS and find_spec(config.logger) is None:
+        package = TRACKERS[config.logger]
+        raise InputError(
+            f"--logger {config.logger} needs a package that is not here: pip install {package}"
+        )
+
+
+def build_logger(config: TrainingConfig, run: RunDir) -> Logger | bool:
+    """The tracker beside `metrics.csv`, if any."""
+    if config.logger == "tensorboard":
+        return TensorBoardLogger(run.path, name="tensorboard", version="")
+    if config.logger == "mlflow":
+        uri = f"file:{run.path / 'mlruns'}"
+        return MLFlowLogger(experiment_name="ptycho_torch", tracking_uri=uri)
+    return False

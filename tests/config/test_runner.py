@@ -1,0 +1,202 @@
+"""Exit statuses and sentences of the commands, as a user meets them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ptycho_torch import cli, inference, train
+
+
+def status(main, *words):
+    """Exit status of a command run in process; --help leaves by SystemExit."""
+    try:
+        return main([str(word) for word in words])
+    except SystemExit as leaving:
+        return leaving.code
+
+
+@pytest.fixture
+def one_sentence(capsys):
+    """Assert that stderr ends with one sentence of an error, and return it."""
+
+    def check() -> str:
+        text = capsys.readouterr().err
+        assert "Traceback" not in text
+        errors = [line for line in text.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, text
+        assert text.splitlines()[-1] == errors[0]
+        return errors[0]
+
+    return check
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"PK\x03\x04 cut", b"not a scan at all"],
+    ids=["missing", "empty", "cut", "text"],
+)
+def test_a_bad_scan_ends_with_status_2_and_no_folder(tmp_path, one_sentence, content):
+    path, out = tmp_path / "scan.npz", tmp_path / "out"
+    if content is not None:
+        path.write_bytes(content)
+    assert status(train.main, "--train_data_file", path, "--output_dir", out) == 2
+    assert str(path) in one_sentence()
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("main", [train.main, inference.main])
+def test_missing_and_unknown_flags_end_with_status_2(main, one_sentence):
+    assert status(main) == 2
+    assert "required" in one_sentence()
+    assert status(main, "--colour", "red") == 2
+    one_sentence()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, scan_file, one_sentence):
+    blocker = tmp_path / "file"
+    blocker.write_text("in the way")
+    assert (
+        status(
+            train.main,
+            "--train_data_file",
+            scan_file,
+            "--output_dir",
+            blocker / "run",
+            "--accelerator",
+            "cpu",
+        )
+        == 2
+    )
+    assert f"cannot write to {blocker / 'run'}" in one_sentence()
+    assert blocker.read_text() == "in the way"
+
+
+def test_a_model_that_is_none_is_named(tmp_path, scan_file, one_sentence):
+    wrong = tmp_path / "model.ckpt"
+    wrong.write_text("no weights")
+    for model in (tmp_path / "nowhere", wrong, tmp_path):
+        words = ("--model_path", model, "--test_data", scan_file, "--output_dir", tmp_path / "out")
+        assert status(inference.main, *words) == 2
+        assert str(model) in one_sentence()
+    assert not (tmp_path / "out").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        status(
+            train.main,
+            "--train_data_file",
+            tmp_path / "a.npz",
+            "--output_dir",
+            tmp_path / "out",
+            "--debug",
+        )
+
+
+@pytest.mark.skipif(
+    "__import__('torch').cuda.is_available()", reason="this machine has a CUDA device"
+)
+@pytest.mark.parametrize("name", ["gpu", "cuda"])
+def test_an_accelerator_that_is_not_there_is_said(tmp_path, scan_file, name, one_sentence):
+    words = (
+        "--train_data_file",
+        scan_file,
+        "--output_dir",
+        tmp_path / "out",
+        "--accelerator",
+        name,
+    )
+    assert status(train.main, *words) == 2
+    assert "--accelerator cpu" in one_sentence()
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], *([name, "--help"] for name in cli.COMMANDS)], ids=" ".join
+)
+def test_help_ends_with_status_0(words, capsys):
+    assert status(cli.main, *words) == 0
+    assert "usage" in capsys.readouterr().out
+
+
+def test_the_console_command_names_what_it_can_do(capsys):
+    assert status(cli.main) == 2
+    assert "simulate" in capsys.readouterr().out
+    assert status(cli.main, "paint") == 2
+    assert "expected one of simulate, train, infer" in capsys.readouterr().err
+    assert status(cli.main, "--version") == 0
+
+
+def test_simulate_writes_a_scan_its_truth_and_a_picture(tmp_path):
+    words = (
+        "--output_dir",
+        tmp_path / "made",
+        "--n_side",
+        4,
+        "--pattern_size",
+        32,
+        "--photons",
+        1e4,
+        "--quiet",
+    )
+    assert status(cli.main, "simulate", *words) == 0
+    names = [path.name for path in (tmp_path / "made").iterdir()]
+    assert sorted(name for name in names if not name.startswith(".")) == [
+        "config.yaml", "scan.npz", "simulation.png", "truth.npz",
+    ]  # fmt: skip
+    with np.load(tmp_path / "made" / "scan.npz", allow_pickle=False) as scan:
+        assert scan["diff3d"].shape == (16, 32, 32)
+    assert status(cli.main, "simulate", *words) == 2
+
+
+def test_quiet_says_nothing(tmp_path, capfd):
+    status(
+        cli.main,
+        "simulate",
+        "--output_dir",
+        tmp_path / "made",
+        "--n_side",
+        2,
+        "--pattern_size",
+        16,
+        "--quiet",
+    )
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_torch_the_commands_say_how_to_install_it(tmp_path, scan_file):
+    """POLICY-001: a child process in which torch cannot be imported."""
+    code = (
+        "import sys; sys.modules['torch'] = None; from ptycho_torch.train import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["--train_data_file", str(scan_file), "--output_dir", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "ptycho_torch needs PyTorch: pip install torch" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_parts_that_need_torch_say_so_on_import():
+    code = "import sys; sys.modules['torch'] = None\nimport ptycho_torch.physics"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ptycho_torch needs PyTorch: pip install torch" in done.stderr.splitlines()[-1]
+
+
+def test_the_package_root_imports_no_torch():
+    code = "import sys, ptycho_torch; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_public_names_are_there():
+    import ptycho_torch
+
+    for name in ptycho_torch.__all__:
+        assert getattr(ptycho_torch, name) is not None
+    assert set(ptycho_torch.__all__) <= set(dir(ptycho_torch))
+    with pytest.raises(AttributeError, match="no attribute 'utils'"):
+        _ = ptycho_torch.utils

@@ -1,0 +1,118 @@
+"""What is written is read back as the same, whole or not at all."""
+
+import dataclasses
+import logging
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from ptycho_torch.config import ReadingOptions
+from ptycho_torch.data.scan import Instrument
+from ptycho_torch.errors import InputError
+from ptycho_torch.io.readers import read_scan
+from ptycho_torch.io.readers.reconstruction import read_reconstruction
+from ptycho_torch.io.run_dir import RunDir
+from ptycho_torch.io.writers import (
+    RESULT_WRITERS,
+    SCAN_WRITERS,
+    write_formats,
+    write_reconstruction,
+    write_scan,
+)
+
+FLOAT32 = 1e-6
+
+
+@pytest.fixture
+def scan(simulation):
+    """With a bad pixel and an index that does not start at 0."""
+    mask = simulation.scan.mask.copy()
+    mask[3, 5] = False
+    counts = np.where(mask, simulation.scan.counts, 0).astype(np.uint32)
+    return dataclasses.replace(
+        simulation.scan, mask=mask, counts=counts, scan_index=np.arange(64) + 10
+    )
+
+
+@pytest.mark.parametrize("format_name", SCAN_WRITERS)
+def test_a_scan_comes_back(format_name, tmp_path, scan):
+    path, probe = tmp_path / "scan", tmp_path / "probe.npy"
+    np.save(probe, scan.probe)
+    write_scan(path, scan, format_name=format_name)
+    back = read_scan(path, options=ReadingOptions(probe=probe if format_name == "ptyd" else None))
+    assert np.array_equal(back.counts[:], scan.counts)
+    assert np.array_equal(back.mask, scan.mask)
+    assert np.array_equal(
+        back.scan_index, np.arange(64) if format_name == "cxi" else scan.scan_index
+    )
+    assert back.positions_px == pytest.approx(scan.positions_px, rel=FLOAT32)
+    assert abs(np.vdot(back.probe, scan.probe)) == pytest.approx(
+        np.linalg.norm(back.probe) * np.linalg.norm(scan.probe), rel=FLOAT32
+    )
+    if format_name != "npz":
+        assert back.pixel_size_m == pytest.approx(scan.pixel_size_m)
+        assert back.instrument.energy_ev == pytest.approx(scan.instrument.energy_ev)
+
+
+@pytest.mark.parametrize("format_name", sorted(set(SCAN_WRITERS) - {"npz"}))
+def test_a_scan_without_metres_names_the_flags(format_name, tmp_path, scan):
+    blind = dataclasses.replace(scan, instrument=Instrument(energy_ev=8000.0), pixel_size_m=None)
+    with pytest.raises(InputError, match="give --distance_m, --detector_pixel_m"):
+        write_scan(tmp_path / "scan", blind, format_name=format_name)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_has_no_place_is_named(tmp_path, scan, caplog):
+    caplog.set_level(logging.INFO, "ptycho_torch")
+    for format_name, left in (
+        ("npz", "energy_ev"),
+        ("cxi", "index of the exposures"),
+        ("ptyd", "probe"),
+    ):
+        caplog.clear()
+        write_scan(tmp_path / f"scan.{format_name}", scan, format_name=format_name)
+        assert left in caplog.text
+
+
+class Unreadable:
+    """Patterns whose file breaks off."""
+
+    shape, dtype = (64, 32, 32), np.dtype(np.uint32)
+
+    def __getitem__(self, key):
+        raise OSError("broken")
+
+
+@pytest.mark.parametrize("format_name", SCAN_WRITERS)
+def test_a_file_appears_whole_or_not_at_all(format_name, tmp_path, scan):
+    with pytest.raises(OSError, match="broken"):
+        write_scan(
+            tmp_path / "scan",
+            dataclasses.replace(scan, counts=Unreadable()),
+            format_name=format_name,
+        )
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_reconstruction_comes_back_with_its_experiment(tmp_path, simulation):
+    path = tmp_path / "reconstruction.npz"
+    write_reconstruction(path, simulation.truth)
+    back = read_reconstruction(path)
+    assert back.instrument == simulation.truth.instrument
+    assert back.pixel_size_m == simulation.truth.pixel_size_m
+
+
+def test_all_result_formats_lie_in_the_run_folder(tmp_path, simulation):
+    run = RunDir(tmp_path)
+    write_formats(run, simulation.truth, list(RESULT_WRITERS))
+    truth = simulation.truth
+    assert set(run.files("infer")) == set(tmp_path.iterdir())
+    assert tifffile.imread(run.amplitude_tiff) == pytest.approx(np.abs(truth.object))
+    assert tifffile.imread(run.phase_tiff) == pytest.approx(np.angle(truth.object))
+    with tifffile.TiffFile(run.phase_tiff) as file:
+        numerator, denominator = file.pages[0].tags["XResolution"].value
+        assert 0.01 * denominator / numerator == pytest.approx(truth.pixel_size_m[1], rel=1e-3)
+    with h5py.File(run.cxi) as file:
+        assert np.array_equal(file["entry_1/image_2/data"][0], truth.object)

@@ -1,0 +1,343 @@
+"""Laws of the forward model, on random complex input in double precision."""
+
+import math
+
+import pytest
+import torch
+
+from ptycho_torch.physics.backprojection import backproject_residual
+from ptycho_torch.physics.forward import (
+    diffraction_intensity,
+    illumination,
+    illumination_nearest_pixel,
+    predict_counts,
+    scan_layout,
+)
+from ptycho_torch.physics.likelihood import amplitude_loss, poisson_loss
+from ptycho_torch.physics.patches import (
+    extract_patches,
+    patch_indices,
+    place_patches,
+    split_corners,
+)
+from ptycho_torch.physics.probe_shift import photons_per_exposure, shift_probe
+from ptycho_torch.physics.propagation import far_field, far_field_adjoint
+
+CLOSE = 1e-10  # double precision over sums of a few thousand terms
+
+
+def random_complex(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.complex128, generator=generator)
+
+
+def inner(a, b):
+    return torch.sum(a.conj() * b)
+
+
+def compact_probe(size=32, modes=2):
+    """A random probe that is dark at the border of its window and has no Nyquist frequency."""
+    y = torch.arange(size, dtype=torch.float64) - size / 2
+    envelope = torch.exp(-(y[:, None] ** 2 + y**2) / (2 * (size / 14) ** 2))
+    smooth = shift_probe(
+        envelope.to(torch.complex128)[None], torch.tensor([0.3, -0.2], dtype=torch.float64)
+    )
+    tilts = torch.exp(1j * torch.outer(torch.arange(1, modes + 1, dtype=torch.float64), y) * 0.3)
+    return smooth * tilts[:, :, None]
+
+
+def test_far_field_conserves_energy():
+    waves = random_complex(3, 16, 24)
+    assert far_field(waves).abs().square().sum() == pytest.approx(
+        waves.abs().square().sum().item(), rel=CLOSE
+    )
+
+
+def test_far_field_adjoint_is_its_adjoint_and_inverse():
+    a, b = random_complex(2, 16, 24), random_complex(2, 16, 24, seed=1)
+    assert torch.allclose(inner(far_field(a), b), inner(a, far_field_adjoint(b)), rtol=CLOSE)
+    assert torch.allclose(far_field_adjoint(far_field(a)), a, atol=CLOSE)
+
+
+def test_placing_patches_is_the_adjoint_of_extracting_them():
+    corners = torch.tensor([[[0, 0], [3, 1], [3, 2]], [[5, 7], [1, 4], [0, 0]]])
+    indices = patch_indices(corners, (6, 5), (12, 13))
+    canvas, patches = random_complex(2, 12, 13), random_complex(2, 3, 6, 5, seed=1)
+    left = inner(extract_patches(canvas, indices), patches)
+    right = inner(canvas, place_patches(patches, indices, (12, 13)))
+    assert torch.allclose(left, right, rtol=CLOSE)
+
+
+def test_a_patch_is_the_slice_of_its_corner():
+    canvas = random_complex(2, 9, 11)
+    indices = patch_indices(torch.tensor([[[2, 3]], [[0, 5]]]), (4, 6), (9, 11))
+    patches = extract_patches(canvas, indices)
+    assert torch.equal(patches[0, 0], canvas[0, 2:6, 3:9])
+    assert torch.equal(patches[1, 0], canvas[1, 0:4, 5:11])
+
+
+@pytest.mark.parametrize("corner", [[-1, 0], [0, -1], [6, 0], [0, 6]])
+def test_a_patch_beyond_its_canvas_is_refused(corner):
+    with pytest.raises(ValueError, match="beyond the canvas"):
+        patch_indices(torch.tensor([[corner]]), (4, 4), (9, 9))
+
+
+def test_split_corners_leaves_at_most_half_a_pixel():
+    corners = torch.tensor([[1.25, -3.75], [2.5, 0.49]], dtype=torch.float64)
+    whole, fraction = split_corners(corners)
+    assert torch.equal(whole + fraction, corners)
+    assert fraction.abs().max() <= 0.5
+
+
+def test_shifting_a_probe_by_whole_pixels_rolls_it():
+    probe = random_complex(2, 12, 10)
+    moved = shift_probe(probe, torch.tensor([2.0, -3.0], dtype=torch.float64))
+    assert torch.allclose(moved, probe.roll((2, -3), dims=(-2, -1)), atol=CLOSE)
+
+
+def test_shifting_a_gaussian_probe_gives_the_gaussian_at_the_new_place():
+    y = torch.arange(32, dtype=torch.float64) - 16
+
+    def gaussian(dy, dx):
+        return torch.exp(-((y[:, None] - dy) ** 2 + (y - dx) ** 2) / 8).to(torch.complex128)[None]
+
+    moved = shift_probe(gaussian(0, 0), torch.tensor([0.4, -0.3], dtype=torch.float64))
+    assert torch.allclose(
+        moved, gaussian(0.4, -0.3), atol=1e-7
+    )  # the tail that is cut at the window
+
+
+def test_intensity_conserves_the_photons_that_leave_the_object():
+    patches, probe = random_complex(5, 16, 16), random_complex(3, 16, 16, seed=1)
+    photons = (patches[:, None] * probe).abs().square().sum(dim=(1, 2, 3))
+    assert torch.allclose(
+        diffraction_intensity(patches, probe).sum(dim=(-2, -1)), photons, rtol=CLOSE
+    )
+
+
+def test_intensity_of_empty_space_and_a_flat_probe_is_one_spot_at_the_centre():
+    intensity = diffraction_intensity(
+        torch.ones(1, 8, 6, dtype=torch.complex128), torch.ones(1, 8, 6, dtype=torch.complex128)
+    )
+    assert intensity[0, 4, 3] == pytest.approx(48.0)
+    assert intensity.sum() == pytest.approx(48.0)
+
+
+def test_a_grating_sends_light_to_its_own_frequency():
+    y = torch.arange(16, dtype=torch.float64)
+    grating = torch.exp(2j * math.pi * 3 * y / 16)[:, None].expand(16, 16)
+    intensity = diffraction_intensity(grating[None], torch.ones(1, 16, 16, dtype=torch.complex128))[
+        0
+    ]
+    assert intensity[8 + 3, 8] == pytest.approx(256.0)
+
+
+def test_modes_add_incoherently():
+    patches, probe = random_complex(2, 8, 8), random_complex(3, 8, 8, seed=1)
+    separate = sum(diffraction_intensity(patches, mode[None]) for mode in probe)
+    assert torch.allclose(diffraction_intensity(patches, probe), separate, rtol=CLOSE)
+
+
+def test_a_global_phase_changes_no_count():
+    patches, probe = random_complex(2, 8, 8), random_complex(1, 8, 8, seed=1)
+    turned = diffraction_intensity(patches * complex(math.cos(1), math.sin(1)), probe)
+    assert torch.allclose(turned, diffraction_intensity(patches, probe), rtol=CLOSE)
+
+
+def test_probe_and_patches_of_different_size_are_refused():
+    with pytest.raises(ValueError, match="crop or pad"):
+        diffraction_intensity(random_complex(1, 8, 8), random_complex(1, 6, 6))
+
+
+def test_moving_scan_and_object_together_changes_no_count():
+    canvas, probe = random_complex(1, 50, 50), compact_probe()[None]
+    corners = torch.tensor([[[2.3, 4.1], [7.8, 6.5]]], dtype=torch.float64)
+    counts = predict_counts(canvas, scan_layout(corners, probe, (50, 50)))
+    moved = predict_counts(
+        canvas.roll((3, 5), dims=(-2, -1)),
+        scan_layout(corners + torch.tensor([3.0, 5.0]), probe, (50, 50)),
+    )
+    assert torch.allclose(counts, moved, rtol=CLOSE)
+
+
+def test_a_sub_pixel_position_equals_a_sub_pixel_shift_of_the_object():
+    """The probe moved over the object by a fraction sees what it sees of the object moved back by
+    it.
+
+    The object is a sum of low frequencies, so that it can be moved exactly; the rest is the
+    probe's light at the border of the window.
+    """
+    spectrum = torch.zeros(64, 64, dtype=torch.complex128)
+    spectrum[:4, :4] = random_complex(4, 4)
+    canvas = torch.fft.ifft2(spectrum)[None]
+    offset = torch.tensor([0.37, -0.21], dtype=torch.float64)
+    back = shift_probe(canvas, -offset)
+    corner = torch.tensor([[[10.0, 12.0]]], dtype=torch.float64)
+    probe = compact_probe()[None]
+    counts = predict_counts(canvas, scan_layout(corner + offset, probe, (64, 64)))
+    expected = predict_counts(back, scan_layout(corner, probe, (64, 64)))
+    assert torch.allclose(counts, expected, atol=1e-5 * expected.max().item())
+
+
+def test_illumination_holds_every_photon_of_every_pattern():
+    probe = random_complex(1, 2, 8, 8)
+    geometry = scan_layout(
+        torch.tensor([[[0.0, 0.0], [3.0, 2.0], [4.0, 4.0]]], dtype=torch.float64), probe, (12, 12)
+    )
+    assert illumination(geometry).sum() == pytest.approx(
+        3 * photons_per_exposure(probe).item(), rel=CLOSE
+    )
+
+
+def test_coverage_is_the_illumination_where_positions_are_whole_pixels():
+    """With two canvases, modes, and patches up to the borders."""
+    probe, corners = (
+        random_complex(2, 2, 8, 8),
+        torch.tensor([[[0.0, 0.0], [3.0, 2.0]], [[4.0, 4.0], [1.0, 0.0]]]),
+    )
+    expected = illumination(scan_layout(corners.double(), probe, (12, 12)))
+    assert torch.allclose(
+        illumination_nearest_pixel(corners, probe, (12, 12)), expected, rtol=CLOSE
+    )
+    assert torch.equal(
+        illumination_nearest_pixel(corners + 0.4, probe, (12, 12)),
+        illumination_nearest_pixel(corners, probe, (12, 12)),
+    )
+
+
+@pytest.mark.parametrize("loss", [poisson_loss, amplitude_loss])
+def test_gradient_of_the_loss_agrees_with_finite_differences(loss):
+    probe, counts = (
+        3 * random_complex(1, 2, 6, 6, seed=1),
+        torch.full((1, 2, 6, 6), 5.0, dtype=torch.float64),
+    )
+    geometry = scan_layout(
+        torch.tensor([[[0.2, 0.4], [1.7, 2.0]]], dtype=torch.float64), probe, (9, 9)
+    )
+    mask = torch.ones(1, 6, 6, dtype=torch.bool)
+    mask[0, 2, 3] = False
+
+    def misfit(canvas):
+        return loss(predict_counts(canvas, geometry), counts, mask)
+
+    assert torch.autograd.gradcheck(misfit, random_complex(1, 9, 9).requires_grad_())
+
+
+def back_projection(modes=2):
+    """A small back-projection as a function of the canvas, with a bad pixel."""
+    probe, counts = (
+        random_complex(1, modes, 6, 6, seed=1),
+        torch.arange(72, dtype=torch.float64).reshape(1, 2, 6, 6),
+    )
+    geometry = scan_layout(
+        torch.tensor([[[0.2, 0.4], [1.7, 2.0]]], dtype=torch.float64), probe, (9, 9)
+    )
+    mask = torch.ones(1, 1, 6, 6, dtype=torch.bool)
+    mask[0, 0, 2, 3] = False
+    softening = torch.full((1, 1, 6, 6), 0.3, dtype=torch.float64)
+    return (
+        geometry,
+        counts,
+        mask,
+        lambda canvas: backproject_residual(canvas, counts, softening, mask, geometry),
+    )
+
+
+def test_derivative_of_the_back_projection_agrees_with_finite_differences():
+    _, _, _, function = back_projection()
+    assert torch.autograd.gradcheck(function, random_complex(1, 9, 9).requires_grad_())
+
+
+def test_back_projection_is_downhill_for_its_energy():
+    """With r = (n - I) / (I + s), the energy is the sum of I - (n + s) log(I + s)."""
+    geometry, counts, mask, function = back_projection()
+    canvas = random_complex(1, 9, 9).requires_grad_()
+    shift = torch.fft.ifftshift(predict_counts(canvas, geometry), dim=(-2, -1)) + 0.3
+    energy = ((shift - (counts + 0.3) * shift.log()) * mask).sum()
+    (gradient,) = torch.autograd.grad(energy, canvas)
+    assert torch.allclose(
+        function(canvas.detach()), -gradient / 2, rtol=1e-9
+    )  # torch's gradient is twice that by conj(O)
+
+
+def test_back_projection_is_zero_where_the_model_is_right():
+    geometry, _, mask, _ = back_projection()
+    canvas = random_complex(1, 9, 9)
+    counts = torch.fft.ifftshift(predict_counts(canvas, geometry), dim=(-2, -1))
+    pull = backproject_residual(canvas, counts, torch.ones_like(counts), mask, geometry)
+    assert pull.abs().max() < CLOSE
+
+
+@pytest.mark.parametrize("loss", [poisson_loss, amplitude_loss])
+def test_loss_of_the_truth_is_about_one(loss):
+    """Counting noise of many photons: one per pixel, as a deviance has."""
+    mean = torch.full((1, 4, 100, 100), 50.0, dtype=torch.float64)
+    counts = torch.poisson(mean, generator=torch.Generator().manual_seed(0))
+    assert loss(mean, counts, torch.ones(1, 100, 100, dtype=torch.bool)) == pytest.approx(
+        1, abs=0.03
+    )
+
+
+@pytest.mark.parametrize("loss", [poisson_loss, amplitude_loss])
+def test_loss_is_zero_for_a_perfect_fit_and_blind_to_bad_pixels(loss):
+    counts = torch.poisson(
+        torch.full((1, 4, 8, 8), 3.0, dtype=torch.float64),
+        generator=torch.Generator().manual_seed(0),
+    )
+    mask = torch.ones(1, 8, 8, dtype=torch.bool)
+    mask[0, 0, 0] = False
+    intensity = counts.clone()
+    intensity[..., 0, 0] += 100
+    assert loss(intensity, counts, mask) == pytest.approx(
+        0, abs=1e-6
+    )  # EPS in the root of zero counts
+    assert loss(intensity, counts, torch.ones_like(mask)) > 0.1
+
+
+@pytest.mark.parametrize("photons", [1e4, 1e6])
+@pytest.mark.parametrize("loss", [poisson_loss, amplitude_loss])
+def test_loss_prefers_the_truth_to_a_flat_object(loss, photons):
+    from ptycho_torch.data.simulation import simulate_scan
+
+    made = simulate_scan(photons=photons, n_side=4, pattern_size=64, seed=3)
+    truth = torch.from_numpy(made.truth.object)[None]
+    geometry = scan_layout(
+        torch.from_numpy(made.scan.corners_px())[None],
+        torch.from_numpy(made.scan.probe)[None],
+        truth.shape[1:],
+    )
+    counts, mask = (
+        torch.from_numpy(made.scan.counts.astype("float32"))[None],
+        torch.from_numpy(made.scan.mask)[None],
+    )
+    flat = torch.full_like(
+        truth, truth.abs().square().mean().sqrt().item()
+    )  # transmits as much light
+    assert loss(predict_counts(truth, geometry), counts, mask) < loss(
+        predict_counts(flat, geometry), counts, mask
+    )
+
+
+@pytest.mark.parametrize("loss", [poisson_loss, amplitude_loss])
+def test_loss_of_a_group_does_not_depend_on_its_batch(loss):
+    counts = torch.poisson(
+        torch.tensor([2.0, 90.0])[:, None, None, None].expand(2, 3, 8, 8),
+        generator=torch.Generator(),
+    )
+    intensity, mask = counts + 1, torch.rand(2, 8, 8, generator=torch.Generator()) > 0.3
+    alone = [loss(intensity[i : i + 1], counts[i : i + 1], mask[i : i + 1]) for i in range(2)]
+    assert torch.allclose(loss(intensity, counts, mask), torch.cat(alone))
+
+
+def test_poisson_loss_is_least_at_the_true_mean():
+    counts = torch.poisson(
+        torch.full((1, 1, 100, 100), 7.0, dtype=torch.float64),
+        generator=torch.Generator().manual_seed(0),
+    )
+    mask = torch.ones(1, 100, 100, dtype=torch.bool)
+    mean = counts.mean().item()
+    losses = [
+        poisson_loss(torch.full_like(counts, mean * factor), counts, mask)
+        for factor in (0.98, 1.0, 1.02)
+    ]
+    assert losses[1] == min(losses)

@@ -1,0 +1,162 @@
+"""A probe that the file lacks is made from the patterns, and a rough one is refined."""
+
+from dataclasses import astuple, replace
+
+import numpy as np
+import pytest
+
+from ptycho_torch.config import InferenceConfig, ReadingOptions, TrainingConfig
+from ptycho_torch.data.conditions import conditions_of, training_conditions
+from ptycho_torch.data.probe import annular_probe, aperture_radius, defocused, focused_probe
+from ptycho_torch.data.simulation import expected_counts, simulate_scan
+from ptycho_torch.doctor.open_scan import open_scan
+from ptycho_torch.errors import InputError
+from ptycho_torch.generators.checkpoint import load_generator
+from ptycho_torch.inference import reconstruct
+from ptycho_torch.io.writers import write_scan
+from ptycho_torch.refinement.probe_retrieval import ensure_probe, retrieve_probe, with_refined_probe
+from ptycho_torch.train import train
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return simulate_scan(photons=1e5, n_side=10, pattern_size=32, seed=4).scan
+
+
+def bare(scan):
+    """The scan as a file without a probe gives it."""
+    return replace(scan, probe=None)
+
+
+def similarity(a, b):
+    """Largest correlation over all shifts, which object and probe share."""
+    product = np.fft.ifft2(np.fft.fft2(a) * np.conj(np.fft.fft2(b)))
+    return np.abs(product).max() / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def test_a_focused_probe_has_the_photons_and_the_aperture_of_the_mean_pattern():
+    pattern = np.zeros((16, 16))
+    pattern[6:11, 6:11] = 4.0
+    probe = focused_probe(pattern)
+    far = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe[0]), norm="ortho"))
+    assert np.sum(np.abs(probe) ** 2) == pytest.approx(100, rel=1e-6)
+    assert np.abs(far) ** 2 == pytest.approx(pattern, abs=1e-4)
+    assert np.unravel_index(np.abs(probe[0]).argmax(), (16, 16)) == (8, 8)
+
+
+def test_defocus_moves_a_frequency_in_proportion_to_it_and_keeps_the_power():
+    x = np.arange(64) - 32
+    ray = np.exp(-np.square(x / 6.0)) * np.exp(
+        2j * np.pi * 0.125 * x
+    )  # a beam along x of frequency 1/8
+    beam = (np.exp(-np.square(x / 6.0))[:, None] * ray).astype(np.complex64)[None]
+    moved = defocused(beam, 80.0)
+    power = np.abs(moved[0]) ** 2
+    assert np.sum(power) == pytest.approx(np.sum(np.abs(beam) ** 2), rel=1e-5)
+    assert np.sum(power * x) / np.sum(power) == pytest.approx(-80 * 0.125, abs=0.3)
+    assert np.allclose(defocused(moved, -80.0), beam, atol=1e-5)
+
+
+def test_the_probe_is_found_from_the_patterns_alone(measured):
+    found = retrieve_probe(bare(measured), seed=0, show=False)
+    # the curvature alone reaches 0.9; an aperture without it 0.3
+    assert similarity(found.probe[0], measured.probe[0]) > 0.98
+    assert found.photons == pytest.approx(measured.counts[:].sum() / len(measured), rel=1e-4)
+    assert "defoci" in found.decisions[-1]
+
+
+def test_the_same_seed_finds_the_same_probe(measured):
+    few = measured.subset(range(36))
+    assert np.array_equal(*(retrieve_probe(bare(few), seed=3, show=False).probe for _ in range(2)))
+
+
+def rough(probe, seed=0):
+    """A probe as it is often known: its defocus off by a fifth of the beam's, and noise of 15 % of
+    its amplitude.
+    """
+    rng = np.random.default_rng(seed)
+    radius = aperture_radius(probe[0])
+    beam = (
+        0.5 * 32 / 2 / radius
+    )  # a curvature that moves the rim to the rim of this beam, which fills half the window
+    moved = defocused(probe, 0.2 * beam)
+    noise = rng.standard_normal(probe.shape) + 1j * rng.standard_normal(probe.shape)
+    noisy = moved + 0.15 * np.abs(moved) * noise / np.sqrt(2)
+    return (noisy * np.linalg.norm(probe) / np.linalg.norm(noisy)).astype(np.complex64)
+
+
+def test_a_rough_probe_is_recovered(measured):
+    given = replace(measured, probe=rough(measured.probe))
+    before, after = (
+        similarity(one.probe[0], measured.probe[0])
+        for one in (given, with_refined_probe(given, seed=0))
+    )
+    assert before < 0.97
+    assert after > 0.99
+
+
+def test_a_coherent_beam_stays_one_mode_and_a_mixed_one_gets_more(measured):
+    assert len(with_refined_probe(measured, seed=0).probe) == 1
+    other = np.roll(measured.probe, 3, axis=-1) * np.sqrt(0.4)
+    mixed = np.concatenate([measured.probe * np.sqrt(0.6), other])
+    truth = simulate_scan(photons=1e5, n_side=10, pattern_size=32, seed=4).truth.object
+    intensity, _ = expected_counts(truth, mixed.astype(np.complex64), measured.positions_px)
+    counts = np.random.default_rng(0).poisson(intensity).astype(np.uint16)
+    found = with_refined_probe(replace(measured, counts=counts), seed=0)
+    assert len(found.probe) == 3
+    assert "3 modes" in found.decisions[-1]
+
+
+def test_training_keeps_the_refined_probe_for_inference(tmp_path, measured, caplog):
+    given = replace(measured, probe=rough(measured.probe))
+    write_scan(tmp_path / "scan.npz", given)
+    config = TrainingConfig(
+        train_data_file=[tmp_path / "scan.npz"],
+        output_dir=tmp_path / "run",
+        max_epochs=1,
+        probe_trainable=True,
+        quiet=True,
+        accelerator="cpu",
+    )
+    run = train(config)
+    scan = open_scan(tmp_path / "scan.npz", ReadingOptions(probe=run.probe_file(0)))
+    assert similarity(scan.probe[0], measured.probe[0]) > 0.99
+    _, about = load_generator(run.best_checkpoint)
+    (conditions,) = training_conditions(about)
+    assert astuple(conditions) == pytest.approx(
+        astuple(conditions_of(scan)), rel=1e-5
+    )  # the file's float32 is scaled anew
+    for probe, said in ((None, True), (run.probe_file(0), False)):
+        options = {
+            "probe": probe,
+            "output_dir": tmp_path / f"image {said}",
+            "quiet": True,
+            "accelerator": "cpu",
+        }
+        caplog.clear()
+        reconstruct(
+            InferenceConfig(model_path=run.path, test_data=tmp_path / "scan.npz", **options)
+        )
+        assert (f"--probe {run.probe_file(0)}" in caplog.text) is said
+    with pytest.raises(InputError, match="already holds"):
+        train(config)
+
+
+def test_patterns_that_no_probe_explains_are_refused(measured):
+    order = np.random.default_rng(0).permutation(len(measured))
+    shuffled = replace(bare(measured), counts=measured.counts[:][order])
+    with pytest.raises(InputError, match="--probe FILE"):
+        retrieve_probe(shuffled, seed=0, show=False)
+
+
+def test_a_file_without_a_probe_is_used(tmp_path, measured):
+    np.savez(
+        tmp_path / "bare.npz",
+        diff3d=measured.counts[:],
+        xcoords=measured.positions_px[:, 1],
+        ycoords=measured.positions_px[:, 0],
+    )
+    bare_scan = open_scan(tmp_path / "bare.npz", ReadingOptions())
+    assert bare_scan.probe is None
+    scan = ensure_probe(bare_scan, seed=0, show=False)
+    assert similarity(scan.probe[0], annular_probe(32)[0]) > 0.98

@@ -1,0 +1,390 @@
+"""Refinement finds known objects, probes and positions, and is never worse than its start."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from ptycho_torch.config import InferenceConfig, TrainingConfig
+from ptycho_torch.data.simulation import simulate_scan
+from ptycho_torch.errors import InputError
+from ptycho_torch.evaluation.metrics.agreement import compare, correlation
+from ptycho_torch.inference import reconstruct
+from ptycho_torch.io.readers.reconstruction import read_reconstruction
+from ptycho_torch.physics.forward import diffraction_intensity
+from ptycho_torch.physics.patches import extract_patches, patch_indices, split_corners
+from ptycho_torch.physics.probe_modes import add_modes, orthogonalise
+from ptycho_torch.physics.probe_shift import shift_probe
+from ptycho_torch.refinement import RefineOptions, draw_held_out, mode_gain, refine, step
+from ptycho_torch.refinement.joint_refinement import refine_reconstruction
+from ptycho_torch.refinement.loop import TUNING
+from ptycho_torch.refinement.positions import without_affine
+from ptycho_torch.refinement.prepared_patterns import predict, prepare
+from ptycho_torch.train import train
+
+
+@pytest.fixture(scope="module")
+def bright():
+    """196 patterns at 1e8 photons: counting noise plays no part."""
+    return simulate_scan(photons=1e8, n_side=14, step_px=3.0, pattern_size=32, seed=4)
+
+
+@pytest.fixture(scope="module")
+def dim():
+    """The same at 1e4 photons, where noise must not be fitted."""
+    return simulate_scan(photons=1e4, n_side=14, step_px=3.0, pattern_size=32, seed=4)
+
+
+def tensors(made, probe=None):
+    counts = torch.from_numpy(made.scan.counts[:].astype(np.float32))
+    given = torch.from_numpy(made.scan.probe if probe is None else probe)
+    return counts, torch.from_numpy(made.scan.positions_px), given
+
+
+def empty(made):
+    return np.ones_like(made.truth.object)
+
+
+def run(made, *, probe=None, mask=None, start=None, held_out=None, network_object=None, **options):
+    scan = made.scan if probe is None else replace(made.scan, probe=probe)
+    scan = scan if mask is None else replace(scan, mask=mask)
+    first = replace(made.truth, object=empty(made) if start is None else start)
+    return refine(
+        scan,
+        first,
+        RefineOptions(**options),
+        held_out=held_out,
+        network_object=network_object,
+    )
+
+
+def agreement(made, result):
+    return compare(replace(made.truth, object=result.reconstruction.object), made.truth)
+
+
+def test_without_noise_the_object_is_found_from_nothing(bright):
+    judged = agreement(bright, run(bright))
+    assert judged.amplitude_ssim > 0.98
+    assert judged.phase_ssim > 0.97
+    assert judged.frc50 == 1.0
+
+
+def test_auto_stops_before_it_fits_noise(dim):
+    """Many passes without the prior fit noise; auto keeps what predicts patterns that were kept
+    out.
+    """
+    stopped, stubborn = run(dim), run(dim, epochs=40, smoothness=0.0)
+    assert agreement(dim, stopped).amplitude_ssim > agreement(dim, stubborn).amplitude_ssim
+    assert stopped.r_free < stubborn.history[-1].r_free
+
+
+def test_a_right_picture_is_not_refined_longer(bright, dim):
+    """Smaller steps fit less noise. Where there is none, they cost time and bring nothing; where
+    there is, they are taken.
+    """
+    right, noisy = (run(made, start=made.truth.object).history[1:] for made in (bright, dim))
+    assert (
+        len(right) <= 2 * TUNING.patience
+    )  # the first rung of steps, and a pass or two that still pay
+    assert len(noisy) > TUNING.step_falls * TUNING.patience
+
+
+def test_the_truth_is_not_made_worse_on_patterns_that_it_has_not_seen(dim):
+    free = draw_held_out(196, 0.1, 0).numpy()
+    start = dim.truth.object
+    result = run(dim, start=start, network_object=start, held_out=free)
+    assert result.outcome == "network"
+    assert np.array_equal(result.reconstruction.object, start)
+
+
+def test_two_noisy_pictures_are_averaged(dim):
+    """A start as good as what is refined, with noise of its own and a wrong slow phase: the mean
+    has less noise.
+    """
+    free = draw_held_out(196, 0.1, 0).numpy()
+    alone = run(dim)
+    found = torch.from_numpy(alone.reconstruction.object)
+    truth = torch.from_numpy(dim.truth.object)
+    lit = torch.from_numpy(dim.truth.coverage > 0.1)
+    difference = (found - truth * torch.exp(1j * (found * truth.conj())[lit].sum().angle()))[lit]
+    noise = (
+        torch.randn(truth.shape, dtype=truth.dtype, generator=torch.Generator().manual_seed(1))
+        * difference.abs().square().mean().sqrt()
+    )
+    slow = torch.polar(
+        torch.ones(truth.shape), 1 + 0.6 * torch.sin(torch.arange(truth.shape[0])[:, None] / 12)
+    )
+    both = run(dim, network_object=((truth + noise) * slow).numpy(), held_out=free)
+    assert both.outcome == "mean"
+    assert agreement(dim, both).frc50 > agreement(dim, alone).frc50
+
+
+def test_a_picture_that_one_unseen_pattern_speaks_against_is_not_averaged_with(bright):
+    """Of five, it alone makes no difference of two standard errors."""
+    wrong = bright.truth.object.copy()
+    wrong[:24, :24] *= 0.8  # where the first pattern was taken
+    result = run(bright, network_object=wrong, held_out=np.array([0, 80, 100, 120, 190]))
+    assert result.outcome == "refined"
+
+
+def test_an_empty_object_is_not_averaged_with(dim):
+    result = run(dim, network_object=empty(dim), held_out=draw_held_out(196, 0.1, 0).numpy())
+    assert result.outcome == "refined"
+
+
+def test_patterns_that_were_kept_out_are_not_fitted(dim):
+    """Exchanged among each other, they change how they are predicted and nothing else."""
+    free = draw_held_out(196, 0.1, 0).numpy()
+    counts = dim.scan.counts[:].copy()
+    counts[free] = counts[free[::-1]]
+    exchanged = replace(dim, scan=replace(dim.scan, counts=counts))
+    as_they_are, other = (
+        run(made, epochs=2, smoothness=0.0, held_out=free).history for made in (dim, exchanged)
+    )
+    assert [entry.r_work for entry in as_they_are] == [entry.r_work for entry in other]
+    assert [entry.r_free for entry in as_they_are] != [entry.r_free for entry in other]
+
+
+def test_equal_seeds_give_equal_bits(dim):
+    first, again, other = (run(dim, epochs=2, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (result.reconstruction.object for result in (first, again, other))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_prediction_is_that_of_the_forward_model(bright):
+    """R by the interpolated probes of the refinement, and by `diffraction_intensity` with exact
+    shifts.
+    """
+    counts, positions, probe = tensors(bright)
+    image = torch.from_numpy(bright.truth.object)
+    patterns = prepare(counts, positions, None, image.shape)
+    whole, fraction = split_corners(positions - 16)
+    patches = extract_patches(
+        image[None], patch_indices(whole[None], (32, 32), tuple(image.shape))
+    )[0]
+    intensity = diffraction_intensity(patches, shift_probe(probe, fraction))
+    expected = (intensity.sqrt() - counts.sqrt()).square().sum() / counts.sum()
+    assert predict(patterns, image, probe, torch.arange(196)).r == pytest.approx(
+        expected.item(), abs=2e-6
+    )  # interpolation
+
+
+def overlap(a, b):
+    """Modulus of the normalised inner product, 1 for the same probe."""
+    return abs(np.vdot(a, b)) / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def test_a_wrong_probe_is_recovered(bright):
+    """A fifth more defocus, roughly: a quadratic phase and some noise on the probe."""
+    rng = np.random.default_rng(0)
+    frequency = np.fft.fftfreq(32)
+    defocus = np.exp(30j * (frequency[:, None] ** 2 + frequency**2))
+    wrong = np.fft.ifft2(np.fft.fft2(bright.scan.probe) * defocus)
+    wrong += (
+        0.1
+        * np.abs(wrong).mean()
+        * (rng.standard_normal(wrong.shape) + 1j * rng.standard_normal(wrong.shape))
+    )
+    wrong = wrong.astype(np.complex64)
+    result = run(bright, probe=wrong, update_probe=True)
+    truth = bright.scan.probe[0]
+    before, after = (overlap(probe[0], truth) for probe in (wrong, result.reconstruction.probe))
+    assert before < 0.97
+    assert after > 0.995
+    assert np.sum(np.abs(result.reconstruction.probe) ** 2) == pytest.approx(
+        np.sum(np.abs(wrong) ** 2), rel=1e-4
+    )
+    assert (
+        agreement(bright, result).correlation
+        > agreement(bright, run(bright, probe=wrong)).correlation
+    )
+
+
+def test_wrong_positions_are_found(bright):
+    rng = np.random.default_rng(0)
+    given = bright.scan.positions_px + rng.normal(0, 0.3, (196, 2))
+    moved = replace(bright, scan=replace(bright.scan, positions_px=given))
+    result = run(moved, update_positions=True)
+    assert result.positions_moved
+    off = [p - bright.scan.positions_px for p in (given, result.reconstruction.positions_px)]
+    before, after = (np.std(error - error.mean(axis=0)) for error in off)
+    assert after < 0.5 * before
+
+
+def test_right_positions_stay(dim):
+    result = run(dim, update_positions=True)
+    assert (
+        np.abs(result.reconstruction.positions_px - dim.scan.positions_px).std() < 0.3
+    )  # photon noise at 1e4
+
+
+def test_what_the_object_could_follow_is_not_taken_for_a_position_error():
+    centres = torch.rand(30, 2, dtype=torch.float64) * 50
+    affine = centres @ torch.tensor([[1e-3, 2e-3], [-2e-3, 1e-3]], dtype=torch.float64) + 0.1
+    assert without_affine(affine, centres, torch.arange(30)).abs().max() < 1e-9
+
+
+def test_a_coherent_beam_needs_one_mode_and_an_incoherent_one_more(bright, dim):
+    second = bright.scan.probe * np.linspace(-1, 1, 32)[:, None]
+    second *= 0.7 * np.linalg.norm(bright.scan.probe) / np.linalg.norm(second)
+    both = np.concatenate([bright.scan.probe, second]).astype(np.complex64)
+    whole, fraction = split_corners(torch.from_numpy(bright.scan.corners_px()))
+    image = torch.from_numpy(bright.truth.object)
+    patches = extract_patches(
+        image[None], patch_indices(whole[None], (32, 32), tuple(image.shape))
+    )[0]
+    counts = diffraction_intensity(patches, shift_probe(torch.from_numpy(both), fraction)).float()
+    start = replace(bright.truth, object=empty(bright))
+    assert mode_gain(replace(bright.scan, counts=counts.numpy()), start, seed=0) > 0.05
+    for made, seed in product((bright, dim), range(3)):
+        start = replace(made.truth, object=empty(made))
+        assert mode_gain(made.scan, start, seed=seed) < 0.05
+
+
+def test_added_modes_are_orthogonal_and_keep_the_photons(bright):
+    probe = torch.from_numpy(bright.scan.probe)
+    grown = add_modes(probe, 3).reshape(3, -1)
+    products = grown @ grown.mH
+    assert products.diagonal().real.sum() == pytest.approx(
+        probe.abs().square().sum().item(), rel=1e-4
+    )
+    assert (products - torch.diag(products.diagonal())).abs().max() < 1e-4 * products.abs().max()
+
+
+def test_orthogonalising_changes_no_intensity():
+    generator = torch.Generator().manual_seed(0)
+    probe, patch = (
+        torch.randn(n, 8, 8, dtype=torch.complex64, generator=generator) for n in (3, 2)
+    )
+    before, after = (
+        diffraction_intensity(patch, probe),
+        diffraction_intensity(patch, orthogonalise(probe)),
+    )
+    assert torch.allclose(before, after, rtol=1e-3, atol=1e-3)  # float32
+
+
+def test_batches_use_every_pattern_once_and_spread(bright):
+    patterns = prepare(*tensors(bright)[:2], None, bright.truth.object.shape)
+    work = torch.arange(196)
+    batches = list(step.sparse_batches(patterns, work, 1.0, torch.Generator().manual_seed(0)))
+    assert torch.equal(torch.cat(batches).sort().values, work)
+    spread = [patterns.corners[batch].double().std(dim=0).min() for batch in batches]
+    assert min(spread) > 0.5 * patterns.corners.double().std(dim=0).min()
+
+
+def test_a_large_scan_converges_as_a_small_one(bright):
+    """Batches that leave most of a large object alone would let momentum carry it away."""
+    large = simulate_scan(photons=1e8, n_side=80, step_px=3.0, pattern_size=32, seed=4)
+    small_course, large_course = (
+        [entry.r_free for entry in run(made, epochs=2).history] for made in (bright, large)
+    )
+    assert all(
+        one < other for one, other in zip(large_course, small_course, strict=True)
+    )  # more patterns, more steps a pass
+
+
+def test_a_batch_that_is_worked_off_in_parts_is_the_same_batch(dim, monkeypatch):
+    """To rounding; the likelihood of few photons does not magnify it where the model is dark."""
+    counts, positions, probe = tensors(dim)
+    patterns = prepare(counts, positions, None, dim.truth.object.shape)
+    index, states = torch.arange(0, 196, 10), []
+    for together in (20, 3):
+        monkeypatch.setattr(step, "WAVE_BUDGET", 2 * together * 32 * 32)
+        state = step.State(torch.from_numpy(empty(dim)), add_modes(probe, 2))
+        light = step.illumination_of(patterns, state.probe, index, state.obj)
+        step.step_on_batch(
+            patterns, state, index, light, batches=1.0, step=0.5, prior=0.0, update_probe=True
+        )
+        states.append(state)
+    torch.testing.assert_close(states[0].obj, states[1].obj)
+    torch.testing.assert_close(states[0].probe, states[1].probe)
+    assert not torch.equal(states[0].probe, add_modes(probe, 2))
+
+
+def test_a_lost_state_says_so(bright):
+    """Numbers that overflow come back as such; what reads them refuses them."""
+    result = run(bright, probe=bright.scan.probe * np.float32(1e30), epochs=1, update_probe=True)
+    assert not np.isfinite(result.reconstruction.object).all()
+
+
+def test_bad_pixels_are_not_fitted(dim):
+    mask = np.ones((32, 32), dtype=bool)
+    mask[5:9] = False
+    wild = dim.scan.counts[:].astype(np.float32)
+    wild[:, 5:9] = 1e5
+    spoiled = replace(dim, scan=replace(dim.scan, counts=wild))
+    clean, other = (run(made, mask=mask, epochs=3).reconstruction.object for made in (dim, spoiled))
+    assert np.array_equal(clean, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"probe_modes": 2}, "more need update_probe"),
+        ({"held_out_fraction": 0.9}, "held_out_fraction"),
+        ({"start": np.ones((10, 10), dtype=np.complex64)}, "pad the object"),
+        (
+            {"network_object": np.ones((10, 10), dtype=np.complex64), "held_out": np.arange(4)},
+            "must be on one canvas",
+        ),
+    ],
+)
+def test_what_cannot_be_refined_is_said(dim, change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        run(dim, **change)
+
+
+def test_another_picture_needs_patterns_that_it_has_not_seen(dim):
+    with pytest.raises(ValueError, match="held_out must name"):
+        run(dim, network_object=empty(dim))
+
+
+def test_polish_says_what_it_did(dim):
+    start = replace(dim.truth, object=empty(dim))
+    free = draw_held_out(196, 0.05, 0).numpy()
+    result, history = refine_reconstruction(
+        dim.scan, start, RefineOptions(), held_out=free, network_object=start.object, show=False
+    )
+    assert history["outcome"] == "refined"
+    assert history["r_free"] < history["r_free_start"]
+    assert history["held_out_scan_index"] == free.tolist()
+    assert correlation(result.object, dim.truth.object) > 0.5
+
+
+def test_inference_with_refinement_keeps_patterns_out_and_reports(scan_file, simulation, tmp_path):
+    run = train(
+        TrainingConfig(
+            train_data_file=[scan_file],
+            output_dir=tmp_path / "run",
+            max_epochs=2,
+            accelerator="cpu",
+            quiet=True,
+        )
+    )
+    common = {"model_path": run.path, "test_data": scan_file, "accelerator": "cpu", "quiet": True}
+    network = reconstruct(InferenceConfig(output_dir=tmp_path / "network", **common))
+    refined = reconstruct(
+        InferenceConfig(output_dir=tmp_path / "refined", refine="auto", refine_probe=True, **common)
+    )
+    before, after = (
+        compare(read_reconstruction(r.reconstruction), simulation.truth) for r in (network, refined)
+    )
+    assert after.correlation > before.correlation - 0.01
+    assert '"r_free"' in refined.metrics.read_text()
+    assert '"r_free"' not in network.metrics.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"refine": "much"}, "expected a number of epochs or auto"),
+        ({"refine_probe": True}, "add --refine auto"),
+        ({"refine": "3", "probe_modes": 3}, "add --refine_probe"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        InferenceConfig(model_path="m", test_data="d", output_dir="o", **options)

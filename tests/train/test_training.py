@@ -1,0 +1,399 @@
+"""Training and inference in process: what is left in the folders, and that the bits are the
+same.
+"""
+
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+
+from ptycho_torch.config import InferenceConfig, TrainingConfig
+from ptycho_torch.config.registry import GENERATORS
+from ptycho_torch.data.simulation import simulate_scan
+from ptycho_torch.errors import InputError, RunError
+from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
+from ptycho_torch.inference import reconstruct
+from ptycho_torch.inference.tiling import reconstruct_scan
+from ptycho_torch.inference.workflow import check_not_flat
+from ptycho_torch.io.run_dir import RunDir
+from ptycho_torch.train import train
+from ptycho_torch.train.budget import default_epochs
+
+
+@pytest.fixture
+def config(scan_file, tmp_path):
+    return TrainingConfig(
+        train_data_file=[scan_file],
+        output_dir=tmp_path / "run",
+        max_epochs=3,
+        gridsize=4,
+        accelerator="cpu",
+        quiet=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(scan_file, tmp_path_factory) -> RunDir:
+    """A short run that several tests look at."""
+    return train(
+        TrainingConfig(
+            train_data_file=[scan_file],
+            test_data_file=scan_file,
+            output_dir=tmp_path_factory.mktemp("trained") / "run",
+            max_epochs=4,
+            gridsize=4,
+            accelerator="cpu",
+            quiet=True,
+        )
+    )
+
+
+def weights(run):
+    return torch.load(run.last_checkpoint, weights_only=True)["state_dict"]
+
+
+def assert_same_weights(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_run_leaves_what_the_contract_names(trained):
+    run = trained
+    for path in (
+        run.last_checkpoint,
+        run.best_checkpoint,
+        run.config,
+        run.metrics_csv,
+        run.history,
+        run.train_log,
+    ):
+        assert path.stat().st_size > 0, path
+    header, *rows = trained.metrics_csv.read_text().splitlines()
+    assert header == "epoch,step,train_loss,val_loss"
+    assert len(rows) == 4
+
+
+def test_best_checkpoint_is_the_epoch_with_the_least_judging_loss(trained):
+    rows = [line.split(",") for line in trained.metrics_csv.read_text().splitlines()[1:]]
+    best = min(rows, key=lambda row: float(row[3]))
+    assert torch.load(trained.best_checkpoint, weights_only=True)["epoch"] == int(best[0])
+
+
+def test_without_validation_the_best_checkpoint_is_the_last(config):
+    """Training losses of epochs do not compare: the last of these is not the least, by chance
+    alone.
+    """
+    run = train(replace(config, learning_rate=1e-6))
+    losses = [float(line.split(",")[2]) for line in run.metrics_csv.read_text().splitlines()[1:]]
+    assert min(losses[:-1]) < losses[-1]
+    assert torch.load(run.best_checkpoint, weights_only=True)["epoch"] == 2
+
+
+def test_validation_judges_all_epochs_alike(config, scan_file):
+    run = train(replace(config, test_data_file=scan_file, learning_rate=0.0))
+    first, *others = (
+        float(line.split(",")[3]) for line in run.metrics_csv.read_text().splitlines()[1:]
+    )
+    assert others == [first, first]
+
+
+def test_the_judging_loss_falls(trained):
+    losses = [
+        float(line.split(",")[3]) for line in trained.metrics_csv.read_text().splitlines()[1:]
+    ]
+    assert losses[-1] < losses[0]
+
+
+def test_without_validation_the_training_loss_judges(config):
+    run = train(replace(config, max_epochs=1))
+    assert run.last_checkpoint.is_file()
+    assert run.metrics_csv.read_text().splitlines()[0] == "epoch,step,train_loss"
+
+
+@pytest.mark.parametrize("generator", sorted(GENERATORS))
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(config, tmp_path, generator):
+    config = replace(config, generator=generator, gridsize=2)
+    first = train(config)
+    again = train(replace(config, output_dir=tmp_path / "again"))
+    other = train(replace(config, output_dir=tmp_path / "other", seed=1))
+    assert_same_weights(weights(first), weights(again))
+    assert any(not torch.equal(weights(first)[key], weights(other)[key]) for key in weights(first))
+
+
+def test_loading_workers_change_no_bit(config, tmp_path):
+    alone = train(config)
+    helped = train(replace(config, output_dir=tmp_path / "helped", num_workers=2))
+    assert_same_weights(weights(alone), weights(helped))
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(config, tmp_path):
+    """With a constant step: the course of a cosine depends on the length of the run."""
+    config = replace(config, scheduler="constant", max_epochs=4)
+    straight = train(config)
+    stopped = train(replace(config, output_dir=tmp_path / "stopped", max_epochs=2))
+    assert len(stopped.metrics_csv.read_text().splitlines()) == 1 + 2
+    resumed = train(replace(config, output_dir=tmp_path / "stopped", resume="auto"))
+    assert_same_weights(weights(straight), weights(resumed))
+    assert straight.metrics_csv.read_text() == resumed.metrics_csv.read_text()
+
+
+def test_resume_auto_without_a_checkpoint_starts_from_the_beginning(config):
+    assert train(replace(config, resume="auto", max_epochs=1)).last_checkpoint.is_file()
+
+
+def test_resume_with_another_network_is_refused(config):
+    train(replace(config, max_epochs=1))
+    with pytest.raises(InputError, match="was trained with generator unrolled, not unet"):
+        train(replace(config, resume="auto", generator="unet", gridsize=2))
+
+
+def test_top_k_checkpoints_are_kept_beside_the_best(config):
+    run = train(replace(config, checkpoint_save_top_k=2))
+    names = sorted(path.name for path in run.checkpoints.iterdir())
+    assert names[:1] + names[-1:] == ["best.ckpt", "last.ckpt"]
+    assert len(names) == 4
+
+
+def test_a_run_is_not_written_over(config):
+    run = train(replace(config, max_epochs=1))
+    before = {path: path.read_bytes() for path in run.files("train")}
+    with pytest.raises(InputError, match=r"already holds a run .*--overwrite"):
+        train(replace(config, max_epochs=1, seed=3))
+    assert {path: path.read_bytes() for path in run.files("train")} == before
+    train(replace(config, max_epochs=1, seed=3, overwrite=True))
+    assert run.last_checkpoint.read_bytes() != before[run.last_checkpoint]
+
+
+def test_a_second_run_in_a_folder_in_use_is_refused(config):
+    with (
+        RunDir(config.output_dir).claim("train"),
+        pytest.raises(InputError, match="in use by another run"),
+    ):
+        train(config)
+
+
+def test_too_few_patterns_for_a_group_is_said(config):
+    with pytest.raises(InputError, match="10 patterns are used but a group needs 16"):
+        train(replace(config, n_images=10))
+
+
+def test_scans_of_different_pattern_size_are_refused(config, tmp_path):
+    from ptycho_torch.data.simulation import simulate_scan
+    from ptycho_torch.io.writers import write_scan
+
+    other = tmp_path / "other.npz"
+    write_scan(other, simulate_scan(photons=1e5, n_side=5, pattern_size=16).scan)
+    with pytest.raises(InputError, match="train on scans of one shape"):
+        train(replace(config, train_data_file=[*config.train_data_file, other]))
+
+
+def test_several_scans_are_learned_from_together(config, tmp_path):
+    from ptycho_torch.data.simulation import simulate_scan
+    from ptycho_torch.io.writers import write_scan
+
+    other = tmp_path / "other.npz"
+    write_scan(other, simulate_scan(photons=1e4, n_side=6, pattern_size=32, seed=9).scan)
+    run = train(replace(config, train_data_file=[*config.train_data_file, other], max_epochs=1))
+    assert (
+        len(
+            torch.load(run.last_checkpoint, weights_only=True)["hyper_parameters"]["about"][
+                "conditions"
+            ]
+        )
+        == 2
+    )
+
+
+def test_a_tracker_keeps_the_losses_beside_the_table(config):
+    run = train(replace(config, logger="tensorboard", max_epochs=1))
+    assert list((run.path / "tensorboard").rglob("events.out.tfevents.*"))
+    assert run.metrics_csv.is_file()
+
+
+def test_no_logger_writes_no_table(config):
+    assert not train(replace(config, logger="none", max_epochs=1)).metrics_csv.exists()
+
+
+@pytest.mark.skipif(find_spec("mlflow") is not None, reason="mlflow is installed")
+def test_a_tracker_that_is_not_installed_is_said_before_anything_is_written(config):
+    with pytest.raises(InputError, match=r"pip install 'ptycho_torch\[mlflow\]'"):
+        train(replace(config, logger="mlflow"))
+    assert not RunDir(config.output_dir).files("train")
+
+
+@pytest.mark.parametrize("limit", ["4m", "00:00:04"])
+def test_a_time_limit_has_one_form(config, limit):
+    with pytest.raises(InputError, match="DD:HH:MM:SS"):
+        train(replace(config, max_time=limit))
+
+
+def test_a_run_folder_and_a_checkpoint_file_mean_the_same_network(trained):
+    assert find_checkpoint(trained.path) == trained.best_checkpoint
+    folder, _ = load_generator(find_checkpoint(trained.path))
+    file, _ = load_generator(trained.best_checkpoint)
+    assert_same_weights(folder.state_dict(), file.state_dict())
+
+
+def test_inference_gives_the_same_bits_twice_and_traces_every_pixel(
+    trained, scan_file, simulation, tmp_path
+):
+    runs = [
+        reconstruct(
+            InferenceConfig(
+                model_path=trained.path,
+                test_data=scan_file,
+                output_dir=tmp_path / name,
+                accelerator="cpu",
+                quiet=True,
+            )
+        )
+        for name in ("first", "second")
+    ]
+    first, second = (np.load(run.reconstruction) for run in runs)
+    for key in ("object", "coverage", "origin_yx", "probe", "positions_px", "scan_index"):
+        assert np.array_equal(first[key], second[key])
+    assert first["object"].dtype == np.complex64
+    assert first["coverage"].dtype == np.float32
+    assert np.array_equal(first["positions_px"], simulation.scan.positions_px)
+    assert np.array_equal(first["origin_yx"], np.floor(simulation.scan.corners_px().min(axis=0)))
+    metrics = json.loads(runs[0].metrics.read_text())
+    assert metrics["device"] == "cpu"
+    assert metrics["cuda_initialized"] is False
+    assert metrics["r_factor"] < metrics["r_factor_empty"]
+
+
+def test_inference_on_a_subset_takes_the_middle(trained, scan_file, simulation, tmp_path):
+    run = reconstruct(
+        InferenceConfig(
+            model_path=trained.path,
+            test_data=scan_file,
+            output_dir=tmp_path / "out",
+            n_images=9,
+            accelerator="cpu",
+            quiet=True,
+        )
+    )
+    positions = np.load(run.reconstruction)["positions_px"]
+    middle = simulation.scan.positions_px.mean(axis=0)
+    assert len(positions) == 9
+    assert np.linalg.norm(positions - middle, axis=1).max() < 10
+
+
+def test_permuting_the_patterns_changes_nothing(trained, simulation):
+    generator, _ = load_generator(trained.best_checkpoint)
+    order = np.random.default_rng(0).permutation(64)
+    scan = simulation.scan
+    shuffled = replace(
+        scan,
+        counts=scan.counts[order],
+        positions_px=scan.positions_px[order],
+        scan_index=scan.scan_index[order],
+    )
+    a = reconstruct_scan(generator, scan, sizes=(64, 64), batch_size=1)
+    b = reconstruct_scan(generator, shuffled, sizes=(64, 64), batch_size=1)
+    assert np.abs(a.object - b.object).max() < 1e-3  # float32 sums in another order
+
+
+def test_a_flat_reconstruction_is_a_failure_and_not_an_image(
+    trained, scan_file, simulation, tmp_path
+):
+    generator, _ = load_generator(trained.best_checkpoint)
+    result = reconstruct_scan(generator, simulation.scan, sizes=(64, 64), batch_size=1)
+    check_not_flat(result)
+    with pytest.raises(RunError, match="is flat"):
+        check_not_flat(replace(result, object=np.ones_like(result.object) * (0.7 + 0.1j)))
+    with pytest.raises(RunError, match="not finite"):
+        check_not_flat(replace(result, object=result.object * np.nan))
+
+
+def test_a_collapsed_network_delivers_no_image(config, scan_file, tmp_path):
+    """A U-Net whose last layers are zero gives the same for every pattern: flat."""
+    run = train(replace(config, generator="unet", gridsize=2, max_epochs=1))
+    content = torch.load(run.best_checkpoint, weights_only=True)
+    for key, value in content["state_dict"].items():
+        if ".last." in key:
+            value.zero_()
+    torch.save(content, run.best_checkpoint)
+    out = RunDir(tmp_path / "out")
+    with pytest.raises(RunError, match="flat"):
+        reconstruct(
+            InferenceConfig(
+                model_path=run.path,
+                test_data=scan_file,
+                output_dir=out.path,
+                accelerator="cpu",
+                quiet=True,
+            )
+        )
+    assert not out.reconstruction.exists()
+    assert not out.amplitude.exists()
+    assert "flat" in out.inference_log.read_text()
+
+
+def test_damaged_and_foreign_checkpoints_get_a_sentence(trained, tmp_path):
+    cut, foreign, text, hostile = (
+        tmp_path / name for name in ("cut.ckpt", "foreign.ckpt", "text.ckpt", "hostile.ckpt")
+    )
+    cut.write_bytes(trained.last_checkpoint.read_bytes()[:5000])
+    torch.save({"state_dict": {}, "hyper_parameters": {"lr": 1}}, foreign)
+    text.write_text("weights")
+    sprung = tmp_path / "sprung"
+    torch.save({"x": Trap(sprung)}, hostile)
+    for path, sentence in (
+        (cut, "is it complete"),
+        (foreign, "another program"),
+        (text, "readable"),
+        (hostile, "readable"),
+    ):
+        with pytest.raises(InputError, match=sentence) as error:
+            load_generator(path)
+        assert str(path) in str(error.value)
+    assert not sprung.exists()
+    with pytest.raises(InputError, match="no such checkpoint"):
+        find_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        find_checkpoint(tmp_path)
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_weights_that_do_not_fit_are_refused(trained, tmp_path):
+    content = torch.load(trained.best_checkpoint, weights_only=True)
+    content["state_dict"].popitem()
+    path = tmp_path / "partial.ckpt"
+    torch.save(content, path)
+    with pytest.raises(InputError, match="does not hold a trained generator 'unrolled'"):
+        load_generator(path)
+
+
+@pytest.mark.parametrize(
+    ("photons", "steps", "scans", "epochs"),
+    [
+        (1e4, 16, 1, 40),
+        (1e4, 1, 1, 320),
+        (1e4, 4, 4, 320),
+        (1e4, 64, 4, 40),
+        (1e3, 1, 1, 160),
+        (1e4, 256, 1, 16),
+        (1e4, 9000, 1, 1),
+    ],
+)
+def test_few_groups_are_seen_more_often_unless_they_have_little_light_and_many_less_often(
+    photons, steps, scans, epochs
+):
+    """At 5 px between positions 1000 photons are 40 on a pixel, by which a network soon learns a
+    scan by heart.
+    """
+    scan = simulate_scan(photons=photons, n_side=4).scan
+    assert default_epochs([scan] * scans, steps=steps) == epochs
