@@ -231,15 +231,15 @@ MUTANTS = [
     Mutant(
         "the epoch of the least training loss delivered",
         "train/callbacks.py",
-        '("step", "max")',
-        '("train_loss", "min")',
+        'else -row["epoch"]',
+        'else row["train_loss"]',
         "tests/train/test_training.py -k best_checkpoint",
     ),
     Mutant(
         "history lost by resuming",
         "train/callbacks.py",
-        'self.rows = list(state_dict["rows"])',
-        "self.rows = []",
+        'for row in state_dict["rows"]',
+        "for row in ()",
         "tests/train/test_training.py -k resumed_run",
     ),
     Mutant(

@@ -17,6 +17,10 @@ from ptycho_torch.config.options import (
 from ptycho_torch.config.registry import GENERATORS, LOSSES, RESULT_WRITERS, SCAN_WRITERS
 from ptycho_torch.errors import InputError
 
+MAX_RATE = 1000.0  # of the optimiser; with more the weights leave the range of numbers at once
+MAX_PHOTONS = 1e15  # per exposure; NumPy draws no larger Poisson numbers safely
+MAX_WORKERS = 256  # processes; more of them fill the memory and load nothing faster
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(OutputOptions, ComputeOptions, GroupOptions, SelectionOptions, ReadingOptions):
@@ -44,9 +48,13 @@ class TrainingConfig(OutputOptions, ComputeOptions, GroupOptions, SelectionOptio
         default=None,
         minimum=1,
     )
-    max_time: str | None = option("stop after this time, DD:HH:MM:SS", default=None)
+    max_time: str | None = option(
+        "stop at the end of the epoch in which this time has passed, DD:HH:MM:SS", default=None
+    )
     batch_size: int = option("groups in a training step", default=1, minimum=1)
-    learning_rate: float = option("largest step of the optimiser", default=5e-3, minimum=0.0)
+    learning_rate: float = option(
+        "largest step of the optimiser", default=5e-3, minimum=0.0, maximum=MAX_RATE
+    )
     scheduler: Literal["cosine", "constant"] = option(
         "learning rate over the run", default="cosine"
     )
@@ -67,7 +75,10 @@ class TrainingConfig(OutputOptions, ComputeOptions, GroupOptions, SelectionOptio
         "precision of the network's layers", default="32-true"
     )
     num_workers: int = option(
-        "processes that load patterns; 0 loads them in the main one", default=0, minimum=0
+        "processes that load patterns; 0 loads them in the main one",
+        default=0,
+        minimum=0,
+        maximum=MAX_WORKERS,
     )
     logger: Literal["csv", "tensorboard", "mlflow", "none"] = option(
         "metrics.csv alone, or a tracker beside it; none writes neither", default="csv"
@@ -75,6 +86,8 @@ class TrainingConfig(OutputOptions, ComputeOptions, GroupOptions, SelectionOptio
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.train_data_file:
+            raise InputError("--train_data_file is empty; give at least one scan")
         if self.overwrite and self.resume:
             raise InputError("--overwrite starts anew and --resume continues; give one of them")
 
@@ -140,7 +153,7 @@ class SimulationConfig(OutputOptions, SeedOptions):
         default="npz",
         choices=SCAN_WRITERS,
     )
-    photons: float = option("photons per exposure", default=1e6, minimum=1.0)
+    photons: float = option("photons per exposure", default=1e6, minimum=1.0, maximum=MAX_PHOTONS)
     n_side: int = option("positions along each side of the raster", default=16, minimum=2)
     step_px: float = option(
         "distance of neighbouring positions", default=5.0, unit="object pixels", minimum=0.1
@@ -182,7 +195,7 @@ class DemoConfig(OutputOptions, SeedOptions):
         "folder for everything that the demonstration makes", default=Path("demo")
     )
     max_epochs: int = option("epochs of the training", default=40, minimum=1)
-    photons: float = option("photons per exposure", default=1e6, minimum=1.0)
+    photons: float = option("photons per exposure", default=1e6, minimum=1.0, maximum=MAX_PHOTONS)
 
 
 @dataclass(frozen=True, kw_only=True)

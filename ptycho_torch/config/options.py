@@ -5,6 +5,7 @@ stands here and nowhere else.
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable
@@ -14,6 +15,9 @@ from typing import Any, Literal
 
 from ptycho_torch.errors import InputError
 
+MAX_SEED = 2**32 - 1  # the largest that NumPy, torch and Lightning all accept
+MAX_INT = 2**31 - 1  # of every option that counts; what lies above is a slip of the hand
+
 
 def option(
     text: str,
@@ -21,6 +25,8 @@ def option(
     default: Any = MISSING,
     unit: str = "",
     minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
     choices: Iterable[str] = (),
     positional: bool = False,
 ) -> Any:
@@ -31,12 +37,16 @@ def option(
         default: Value if the flag is not given; without it the option is required.
         unit: Unit of the value, shown in the help.
         minimum: Smallest accepted value.
+        above: Largest number that is refused as too small.
+        maximum: Largest accepted value; every integer has one.
         choices: Accepted words, from a registry; those of a `Literal` need not be given.
         positional: Whether the value is given by its place instead of a flag.
     """
     metadata = {
         "help": f"{text} [{unit}]" if unit else text,
         "minimum": minimum,
+        "above": above,
+        "maximum": maximum,
         "choices": tuple(choices),
         "positional": positional,
     }
@@ -64,20 +74,37 @@ class Options:
     """Options that are checked when they are set."""
 
     def __post_init__(self) -> None:
-        """Raise `InputError` for a number below its minimum, or a word that is no choice."""
+        """Raise `InputError` for a number out of its range, or a word that is no choice."""
         hints = typing.get_type_hints(type(self))
         for item in dataclasses.fields(self):
-            value, minimum = getattr(self, item.name), item.metadata["minimum"]
+            value = getattr(self, item.name)
             if value is None:
                 continue
-            if minimum is not None and not value >= minimum:
-                raise InputError(f"--{item.name} is {value}; it must be at least {minimum}")
+            if isinstance(value, int | float):
+                _check_range(item, value)
             choices = choices_of(item, hints[item.name])
             for word in value if isinstance(value, list | tuple) else [value]:
                 if choices and word not in choices:
                     raise InputError(
                         f"--{item.name} is {word}; expected one of {', '.join(choices)}"
                     )
+                if "\0" in str(word):
+                    raise InputError(f"--{item.name} holds a zero byte")
+
+
+def _check_range(item: Field, value: float) -> None:
+    """Raise `InputError` for a number that is not finite, or outside the range of its option."""
+    minimum, above, maximum = (item.metadata[name] for name in ("minimum", "above", "maximum"))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"--{item.name} is {value}; it must be a finite number")
+    if minimum is not None and not value >= minimum:
+        raise InputError(f"--{item.name} is {value}; it must be at least {minimum}")
+    if above is not None and not value > above:
+        raise InputError(f"--{item.name} is {value}; it must be greater than {above:g}")
+    if maximum is None and isinstance(value, int):
+        maximum = MAX_INT
+    if maximum is not None and value > maximum:
+        raise InputError(f"--{item.name} is too large; it must be at most {maximum:.12g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,16 +138,16 @@ class ReadingOptions(Options):
         "YAML file that names the datasets of an HDF5 file of another layout", default=None
     )
     energy_ev: float | None = option(
-        "photon energy; default: as the file says", default=None, unit="eV", minimum=0.0
+        "photon energy; default: as the file says", default=None, unit="eV", above=0.0
     )
     distance_m: float | None = option(
-        "sample to detector; default: as the file says", default=None, unit="m", minimum=0.0
+        "sample to detector; default: as the file says", default=None, unit="m", above=0.0
     )
     detector_pixel_m: float | None = option(
-        "detector pixel; default: as the file says", default=None, unit="m", minimum=0.0
+        "detector pixel; default: as the file says", default=None, unit="m", above=0.0
     )
     pixel_size_m: float | None = option(
-        "object pixel; default: from the three above", default=None, unit="m", minimum=0.0
+        "object pixel; default: from the three above", default=None, unit="m", above=0.0
     )
 
     def __post_init__(self) -> None:
@@ -137,6 +164,8 @@ class ReadingOptions(Options):
             return None
         try:
             y, x = (float(part) for part in self.center.split(","))
+            if not math.isfinite(y + x):
+                raise ValueError("not finite")
         except ValueError as error:
             raise InputError(
                 f"--center {self.center}: expected y,x in detector pixels, such as 63,64.5"
@@ -170,7 +199,9 @@ class GroupOptions(Options):
 class SeedOptions(Options):
     """Randomness."""
 
-    seed: int = option("the same seed gives the same bits on the CPU", default=0, minimum=0)
+    seed: int = option(
+        "the same seed gives the same bits on the CPU", default=0, minimum=0, maximum=MAX_SEED
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

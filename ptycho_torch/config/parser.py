@@ -13,6 +13,7 @@ from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
 
 from ptycho_torch import __version__
 from ptycho_torch.config.options import Options, choices_of, is_optional
+from ptycho_torch.config.yaml_file import TextLoader, read_yaml
 from ptycho_torch.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,9 @@ Config = TypeVar("Config", bound=Options)
 DEPRECATED_FLAGS = {"--device": "--accelerator", "--torch_loss_mode": "--loss"}
 DEPRECATED_VALUES = {("--loss", "mae"): "amplitude"}
 IGNORED_FLAGS = {"--disable_mlflow": "MLflow is used only with --logger mlflow"}
+BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+MAX_WORD = 4096  # characters of a value; the longest path of Linux
+MAX_SENTENCE = 400  # characters of an error of the parser, which repeats values in full
 
 
 def build_parser(config_type: type[Options], prog: str) -> ArgumentParser:
@@ -35,7 +39,6 @@ def build_parser(config_type: type[Options], prog: str) -> ArgumentParser:
     )
     parser.add_argument(
         "--config",
-        action="config",
         help="YAML or JSON file with any of these options; flags override it",
     )
     hints = typing.get_type_hints(config_type)
@@ -106,14 +109,59 @@ def current_names(argv: Sequence[str]) -> list[str]:
         result.append(name)
         if equals:
             result.append(DEPRECATED_VALUES.get((name, value), value))
-    return _file_first(result)
+    return result
 
 
-def _file_first(words: list[str]) -> list[str]:
-    """The words with ``--config FILE`` before all others, which then override it."""
+def take_config_files(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The files of every ``--config FILE``, and the other words."""
     places = [i for i, word in enumerate(words) if word == "--config"]
-    files = [word for i in places for word in words[i : i + 2]]
-    return files + [word for i, word in enumerate(words) if i not in places and i - 1 not in places]
+    if places and places[-1] == len(words) - 1:
+        raise InputError("--config: expected the name of a YAML file")
+    others = [word for i, word in enumerate(words) if i not in places and i - 1 not in places]
+    return [Path(words[i + 1]) for i in places], others
+
+
+def words_of_file(config_type: type[Options], path: Path) -> list[str]:
+    """The options of a YAML file as words of a command line; an option that is null is left out."""
+    content = read_yaml(path, loader=TextLoader)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected lines such as 'seed: 1', an option and its value")
+    hints = typing.get_type_hints(config_type)
+    fields = {item.name: item for item in dataclasses.fields(config_type)}
+    words = []
+    for name, value in content.items():
+        if name not in fields:
+            raise InputError(f"{path}: there is no option '{name}'; see --help")
+        if value is None or (value == [] and fields[name].default is not MISSING):
+            continue
+        several = typing.get_origin(hints[name]) is list
+        values = value if several and isinstance(value, list) else [value]
+        if not values or not all(isinstance(one, str) for one in values):
+            expected = "a value or a list of values" if several else "one value"
+            raise InputError(f"{path}: {name} is {str(value)[:80]}; expected {expected}")
+        if hints[name] is bool:
+            if value.lower() not in BOOLEANS:
+                raise InputError(f"{path}: {name} is {value}; expected true or false")
+            words.append(f"--{name}" if BOOLEANS[value.lower()] else f"--no_{name}")
+        elif fields[name].metadata["positional"]:
+            words.append(value)
+        else:
+            words += [f"--{name}", *values] if len(values) > 1 else [f"--{name}={values[0]}"]
+    return words
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raise `InputError` for values that are empty, or longer than any path."""
+    for before, word in zip(("", *words), words, strict=False):
+        name, value = (
+            word.split("=", 1) if word.startswith("--") and "=" in word else (before, word)
+        )
+        if not value:
+            raise InputError(
+                f"{name} is followed by an empty value; is a variable of the shell unset?"
+            )
+        if len(value) > MAX_WORD:
+            raise InputError(f"{name} has more than {MAX_WORD} characters")
 
 
 def parse(config_type: type[Config], argv: Sequence[str], *, prog: str) -> Config:
@@ -131,11 +179,16 @@ def parse(config_type: type[Config], argv: Sequence[str], *, prog: str) -> Confi
         InputError: For a word that is not understood, or a value out of range.
     """
     parser = build_parser(config_type, prog)
+    files, flags = take_config_files(current_names(argv))
+    words = [word for file in files for word in words_of_file(config_type, file)] + flags
+    _check_words(words)
     try:
-        values = parser.parse_args(current_names(argv)).as_dict()
-    except (ArgumentError, UnicodeDecodeError) as error:  # the latter for a file that is no text
-        raise InputError(f"{' '.join(str(error).split())}; see {prog} --help") from error
-    files = [Path(str(file)) for file in values.pop("config") or []]
+        values = parser.parse_args(words).as_dict()
+    except (ArgumentError, RecursionError) as error:  # it reads values as YAML, however nested
+        sentence = " ".join(str(error).split())[:MAX_SENTENCE]
+        raise InputError(f"{sentence}; see {prog} --help") from error
+    if values.pop("config") is not None:
+        raise InputError("write --config in full")
     config = config_type(**values)
     if getattr(config, "overwrite", False):
         _check_not_replaced(files, values.get("output_dir"))
@@ -150,10 +203,24 @@ def _check_not_replaced(files: Sequence[Path], output_dir: Path | None) -> None:
 
 
 def to_yaml(config: Options) -> str:
-    """The options as YAML that ``--config`` reads back; an option that is not set is left out."""
-    return yaml.safe_dump(
-        {key: value for key, value in to_dict(config).items() if value is not None}, sort_keys=False
-    )
+    """The options as YAML that ``--config`` reads back in any folder.
+
+    Paths are absolute; an option that is not set is left out.
+    """
+    values = dataclasses.asdict(config)
+    if values.get("resume") not in (None, "auto"):
+        values["resume"] = Path(values["resume"])
+    content = {
+        name: _plain_value(_absolute(value)) for name, value in values.items() if value is not None
+    }
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def _absolute(value: Any) -> Any:
+    """A path as an absolute one, a list of paths as a list of such, anything else as it is."""
+    if isinstance(value, list | tuple):
+        return [_absolute(item) for item in value]
+    return value.absolute() if isinstance(value, Path) else value
 
 
 def to_dict(config: Options) -> dict[str, Any]:

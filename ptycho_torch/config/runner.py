@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,8 @@ from ptycho_torch.config.registry import load
 from ptycho_torch.errors import InputError, RunError, Stopped
 
 FAILED, UNUSABLE_INPUT = 1, 2  # exit statuses
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # in the plain errors of torch
+REPEAT_S = 1.0  # seconds after which a signal that ended nothing is raised again
 
 package_logger = logging.getLogger("ptycho_torch")
 
@@ -32,21 +35,31 @@ def run_command(command: Command, argv: Sequence[str] | None, *, prog: str) -> i
         prog: Name for the usage line.
 
     Returns:
-        0; 1 if the run failed or the machine did, 2 if the input cannot be used, 130 and 143 if it
-        was ended by Ctrl-C and SIGTERM. All of them come with one sentence on stderr, and the first
-        two with ``--debug`` with the traceback.
+        0; 1 if the run failed or the machine did, 2 if the input cannot be used or does not fit
+        into memory, 130 and 143 if it was ended by Ctrl-C and SIGTERM. All but 0 come with one
+        sentence on stderr; ``--debug`` shows the traceback of the first two.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in words
-    with _console(), _stoppable():
+    with _console(), _stoppable(argv is None), _without_display(), _quiet_threads():
         try:
             config = parse(load(command.options), words, prog=prog)
             if getattr(config, "quiet", False):
                 package_logger.handlers[-1].setLevel(logging.WARNING)
             load(command.function)(config)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RunError):
+                return _fail(error, FAILED, debug)
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if not isinstance(error, MemoryError) and not any(
+                words in reason for words in OUT_OF_MEMORY
+            ):
+                raise
+            sentence = f"this needs more memory than there is ({reason})"
+            return _fail(error if debug else InputError(sentence), UNUSABLE_INPUT, debug)
         except InputError as error:
             return _fail(error, UNUSABLE_INPUT, debug)
-        except (RunError, OSError, MemoryError) as error:
+        except OSError as error:
             return _fail(error, FAILED, debug)
         except Stopped as stopped:
             print(
@@ -57,30 +70,90 @@ def run_command(command: Command, argv: Sequence[str] | None, *, prog: str) -> i
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise `Stopped` in the block; locks and half-written files are removed."""
+def _stoppable(own_process: bool) -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise `Stopped` in the block; locks and half-written files are removed.
+
+    An exception that a signal raises can be lost in the middle of a library. It is raised again
+    until it has ended the block. A further signal is ignored meanwhile.
+
+    Args:
+        own_process: Whether the process ends with the block; a further signal then ends it at once.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    timers: list[threading.Timer] = []
+    ended = False
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if ended:
+            return
+        timers.append(threading.Timer(REPEAT_S, _signal_main_thread, [number]))
+        timers[-1].daemon = True
+        timers[-1].start()
+        if not _stopping():
+            raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        ended = True
+        for timer in timers:
+            timer.cancel()
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if timers and own_process else handler)
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    """Raise `Stopped`; a second signal of the same kind is ignored meanwhile."""
-    signal.signal(number, signal.SIG_IGN)
-    raise Stopped(number)
+def _signal_main_thread(number: int) -> None:
+    """Send a signal to the main thread, where that is possible so that it wakes up."""
+    main = threading.main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main, number)
+    else:
+        signal.raise_signal(number)
+
+
+def _stopping() -> bool:
+    """Whether a `Stopped` is on its way, so that what runs now is cleaning up."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__context__
+    return error is not None
+
+
+@contextlib.contextmanager
+def _without_display() -> Iterator[None]:
+    """Without the backend of matplotlib that a notebook sets for itself; pictures are files."""
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+
+
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Errors of threads go to the log; what they lack ends the main thread with a sentence."""
+    before = threading.excepthook
+    threading.excepthook = lambda args: package_logger.debug(
+        "a thread ended with: %s", args.exc_value
+    )
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _fail(error: Exception, status: int, debug: bool) -> int:
     """Print what went wrong on stderr, or raise it with ``--debug``."""
     if debug:
         raise error
-    print(f"error: {error or type(error).__name__}", file=sys.stderr)
+    sentence = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.filename is not None:
+        sentence = f"{error.filename}: {error.strerror}"
+    print(f"error: {sentence}", file=sys.stderr)
     return status
 
 

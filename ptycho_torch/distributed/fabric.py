@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,6 +10,9 @@ from datetime import timedelta
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 from lightning.fabric.strategies.strategy import Strategy as FabricStrategy
@@ -22,6 +26,7 @@ from ptycho_torch.errors import InputError, RunError
 GLOO = "gloo"  # is in the message of a broken connection, which is a plain RuntimeError
 # The other processes wait while rank zero refines; a lost process breaks its connection at once.
 TIMEOUT = timedelta(days=7)
+MAX_REASON = 300  # characters of a reason of Lightning, which may hold a traceback
 EXIT_S = 1.0  # seconds until a process has ended whose connection broke
 
 package_logger = logging.getLogger("ptycho_torch")
@@ -29,13 +34,24 @@ package_logger = logging.getLogger("ptycho_torch")
 
 @contextlib.contextmanager
 def as_input_error() -> Iterator[None]:
-    """Turn Lightning's errors about devices and strategies into an `InputError`."""
+    """Turn Lightning's errors about the machine and its use into an `InputError`."""
     try:
         yield
-    except (MisconfigurationException, ValueError) as error:
-        raise InputError(
-            f"--devices, --num_nodes or --strategy: {' '.join(str(error).split())}"
-        ) from error
+    except (
+        MisconfigurationException,
+        ImportError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = " ".join(str(error).split())[:MAX_REASON]
+        raise InputError(f"--devices, --num_nodes, --strategy or --precision: {reason}") from error
+
+
+def environment_plugins() -> list[ClusterEnvironment]:
+    """The plugin that starts processes itself, in a SLURM job whose script does not call srun."""
+    in_script = SLURMEnvironment.detect() and "SLURM_STEP_ID" not in os.environ
+    return [LightningEnvironment()] if in_script else []
 
 
 def check_world_size(devices: int, num_nodes: int) -> None:
@@ -102,7 +118,11 @@ class FabricProcesses(SingleProcess):
         with as_input_error():
             strategy = DDPStrategy(timeout=TIMEOUT)
             self._fabric = Fabric(
-                accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy
+                accelerator=accelerator,
+                devices=devices,
+                num_nodes=num_nodes,
+                strategy=strategy,
+                plugins=[*environment_plugins()],
             )
         super().__init__(self._fabric.device)
         self.rank = self._fabric.global_rank

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from matplotlib.axes import Axes
 
+from ptycho_torch.config.yaml_file import read_yaml
 from ptycho_torch.data.scan import Reconstruction
 from ptycho_torch.errors import InputError
 from ptycho_torch.evaluation.plots import panels, plot_probe, plot_refinement, show_image
@@ -52,13 +52,14 @@ def rebuild_report(run: RunDir) -> Path:
     if not run.metrics.is_file() or not run.reconstruction.is_file():
         raise InputError(f"{run.path}: holds neither a reconstruction nor an archive of tests")
     try:
-        write_report(run)
-    except (ValueError, LookupError, TypeError, OSError, yaml.YAMLError) as error:
+        page = render_html(describe(run))
+    except (ValueError, LookupError, TypeError, OSError) as error:
         problem = str(error).splitlines()[0]
         raise InputError(
             f"{run.path}: {run.metrics.name} or {run.config.name} is not as inference wrote it: "
             f"{problem}"
         ) from error
+    write_text(run.report, page)
     return run.report
 
 
@@ -70,7 +71,7 @@ def write_report(run: RunDir) -> None:
 def describe(run: RunDir) -> Page:
     """The page of a reconstruction."""
     said = json.loads(run.metrics.read_text(encoding="utf-8"))
-    options = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    options = read_yaml(run.config)
     result = read_reconstruction(run.reconstruction)
     residuals = (
         f"R-factor and chi squared of each pattern over the scan; R-factor {said['r_factor']:.3g} "

@@ -1,13 +1,17 @@
 """Trained generators from checkpoint files, without executing anything that a file contains."""
 
+import json
 import logging
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ptycho_torch.config.registry import GENERATORS
 from ptycho_torch.data.conditions import training_conditions
@@ -25,11 +29,14 @@ DAMAGE = (  # what damaged bytes make torch raise
     ValueError,
     TypeError,
     AttributeError,
+    ArithmeticError,
+    MemoryError,
     pickle.UnpicklingError,
     struct.error,
     zipfile.BadZipFile,
 )
 PREFIX = "generator."
+LARGEST = 1e30  # of every number among the conditions of a training; no scan comes near
 DEPRECATED_SETTINGS = {"members": "group_size"}  # older name in a checkpoint -> name
 
 
@@ -59,9 +66,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        check_tensors(content)
     except DAMAGE as error:
         raise InputError(
-            f"{path}: not a readable checkpoint ({_reason(error)}); "
+            f"{path}: not a readable checkpoint ({reason_of(error)}); "
             "is it complete, and written by this package?"
         ) from error
     parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
@@ -69,12 +77,43 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     known = parameters.get("generator") in list(GENERATORS) and isinstance(
         parameters.get("about"), dict
     )
-    if not known or "state_dict" not in content:
+    if not known or not isinstance(content.get("state_dict"), dict):
         raise InputError(
             f"{path}: a checkpoint of another program; expected one that ptycho_torch.train wrote"
         )
     _use_current_names(path, parameters)
+    try:
+        json.dumps(parameters["about"], allow_nan=False)
+    except DAMAGE as error:
+        raise InputError(f"{path}: its facts are no plain ones ({reason_of(error)})") from error
     return content
+
+
+def check_tensors(content: Any) -> None:
+    """Raise `ValueError` for tensors that declare more than they hold, or are not finite."""
+    weights = content.get("state_dict"), content.get("optimizer_states")
+    for tensor in tensors_in(content):
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"a tensor of shape {tuple(tensor.shape)} holds fewer numbers")
+    for tensor in tensors_in(weights):
+        if not torch.isfinite(tensor).all():
+            raise ValueError("a weight is not finite")
+
+
+def tensors_in(content: Any) -> Iterator[Tensor]:
+    """The tensors in nested dictionaries, lists and tuples."""
+    todo, seen = [content], set()
+    while todo:
+        part = todo.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, Tensor):
+            yield part
+        elif isinstance(part, dict):
+            todo.extend(part.values())
+        elif isinstance(part, list | tuple):
+            todo.extend(part)
 
 
 def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
@@ -98,18 +137,34 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
             for key, value in content["state_dict"].items()
             if key.startswith(PREFIX)
         }
+        check_shapes(parameters, weights)
         generator = build_generator(parameters["generator"], parameters["settings"])
         generator.load_state_dict(weights)
-        training_conditions(parameters["about"])
+        for conditions in training_conditions(parameters["about"]):
+            counts = conditions.probe_modes, conditions.pattern_rows, conditions.pattern_columns
+            if not all(0 <= value < LARGEST for value in astuple(conditions)) or 0 in counts:
+                raise ValueError("the conditions of its training are impossible")
     except DAMAGE as error:
         name = parameters["generator"]
         raise InputError(
-            f"{path}: does not hold a trained generator '{name}' ({_reason(error)})"
+            f"{path}: does not hold a trained generator '{name}' ({reason_of(error)})"
         ) from error
     steps = content.get("global_step")
     return generator.eval(), parameters["about"] | {
         "steps": steps if isinstance(steps, int) else None
     }
+
+
+def check_shapes(parameters: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Raise `ValueError` if the weights do not fit the settings, which then cost no memory."""
+    with torch.device("meta"):
+        expected = build_generator(parameters["generator"], parameters["settings"]).state_dict()
+    for name in expected.keys() | weights.keys():
+        if name not in weights or name not in expected:
+            raise ValueError(f"weight '{name}' is missing or too much")
+        if weights[name].shape != expected[name].shape:
+            found, fitting = tuple(weights[name].shape), tuple(expected[name].shape)
+            raise ValueError(f"weight '{name}' is of shape {found}; its settings make {fitting}")
 
 
 def _use_current_names(path: Path, parameters: dict[str, Any]) -> None:
@@ -126,6 +181,6 @@ def _use_current_names(path: Path, parameters: dict[str, Any]) -> None:
         logger.warning("%s was written by an older version; its older names are read", path)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The first line of an error of torch; the others are advice on its options."""
     return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -22,6 +22,7 @@ LIT = 0.01  # of the brightest illumination; darker pixels are outside of the su
 FIRST_STEPS = (1.0, 0.8, 0.5, 0.3, 0.2, 0.1)  # before learning; one for each stage
 FIRST_MOMENTUM = 0.8  # before learning
 MAX_CORRECTION = 0.5  # of one stage, so that it cannot destroy its input
+MAX_LEVELS = 12  # the coarsest pixel is 2048 fine ones; no canvas of a group is larger
 
 
 class Unrolled(Generator):
@@ -52,6 +53,8 @@ class Unrolled(Generator):
 
     def __init__(self, width: int = 16, levels: int = 3) -> None:
         super().__init__()
+        if not 1 <= levels <= MAX_LEVELS:
+            raise ValueError(f"levels is {levels}; expected 1 to {MAX_LEVELS}")
         self.settings = {"width": width, "levels": levels}
         stages = len(FIRST_STEPS)
         self.log_step = nn.Parameter(torch.tensor(FIRST_STEPS).log())

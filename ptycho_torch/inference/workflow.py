@@ -151,7 +151,7 @@ def warn_of_training(
             advice = "; --refine auto makes up for most of it, training on such a scan for all"
         text = "the network was trained on other scans than this one, of %s%s"
         logger.warning(text, ", ".join(unknown), advice)
-    refined_probe = RunDir(checkpoint.parents[1]).probe_file(0)
+    refined_probe = RunDir(checkpoint.absolute().parent.parent).probe_file(0)
     if config.probe is None and refined_probe.is_file():
         text = "the network was trained with a refined probe; --probe %s takes it for this image"
         logger.warning(text, refined_probe)

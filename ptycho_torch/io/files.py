@@ -17,13 +17,23 @@ PART = ".{name}.{process}.part"
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends without error."""
+    """A temporary path beside ``path`` that takes its place when the block ends without error.
+
+    Raises:
+        OSError: With the name of ``path``, if it cannot be written; what was there is kept.
+    """
     temporary = path.with_name(PART.format(name=path.name, process=os.getpid()))
     try:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):
+            raise
+        if error.errno is None:  # of HDF5
+            raise OSError(f"while {path} was written: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
 from filelock import FileLock, Timeout
 
+from ptycho_torch.config.yaml_file import read_yaml
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.files import PART
 
@@ -76,6 +76,9 @@ FILES = {  # attribute of `RunDir` -> file; no other module knows the names
     ),
     "summary": RunFile("summary.txt", ("demo",), "how good the demonstration's image is"),
 }
+
+LOCK = ".lock"
+TRACKER_FOLDERS = ("tensorboard", "mlruns")  # of --logger
 
 CONFIG_KEYS = {  # what tells whose config.yaml it is; one that a user wrote has no "debug"
     "train": {"train_data_file", "debug"},
@@ -155,10 +158,12 @@ class RunDir:
         Raises:
             InputError: If the folder holds a run of the command and neither is set, holds a
                 ``config.yaml`` of somebody else, is in use by another run, or cannot be written.
+            OSError: With the name of the folder, where the block raises one without any name.
         """
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / LOCK)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._check_links()
             lock.acquire(blocking=False)
         except Timeout as error:
             raise InputError(
@@ -173,8 +178,23 @@ class RunDir:
                 command, self.files(command), overwrite=overwrite, resume=resume, inputs=inputs
             )
             for path in self.leftovers(command) + (self.files(command) if overwrite else []):
-                path.unlink()
-            yield
+                path.unlink(missing_ok=True)  # two patterns may name one file
+            try:
+                yield
+            except OSError as error:
+                if error.filename is not None or error.errno is None:
+                    raise
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+    def _check_links(self) -> None:
+        """Raise `InputError` if a link would lead what is written here out of the folder."""
+        names = {Path(file.name).parts[0] for file in FILES.values()} | {LOCK, *TRACKER_FOLDERS}
+        for path in (path for name in names for path in self.path.glob(name)):
+            if path.is_symlink() and not path.resolve().is_relative_to(self.path.resolve()):
+                raise InputError(
+                    f"{path} is a link out of the folder, which is not followed; "
+                    "remove it or choose another --output_dir"
+                )
 
     def _check_free(
         self,
@@ -214,7 +234,7 @@ class RunDir:
 def _keys(config: Path) -> set[str]:
     """The keys of a ``config.yaml``; none if it is not one."""
     try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = read_yaml(config)
+    except InputError:
         return set()
     return set(content) if isinstance(content, dict) else set()

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 import signal
 import threading
@@ -10,51 +11,14 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
+from lightning.pytorch.callbacks import Checkpoint
 
-from ptycho_torch.config import TrainingConfig
 from ptycho_torch.errors import RunError
 from ptycho_torch.io.files import atomic_write, write_text
 from ptycho_torch.io.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """`best.ckpt`: the epoch with the smallest validation loss; without validation, the last."""
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """`last.ckpt`: the latest epoch."""
-
-
-def checkpoint_callbacks(
-    config: TrainingConfig, run: RunDir, *, has_validation: bool
-) -> list[Callback]:
-    """The callbacks that write last.ckpt, best.ckpt and, on request, further checkpoints.
-
-    The training losses of two epochs cannot be compared: each epoch has its own groups and its own
-    split of the photons. Without validation data the last epochs are the best, at the end of a
-    falling learning rate.
-    """
-    monitor, mode = ("val_loss", "min") if has_validation else ("step", "max")
-    common: dict[str, Any] = {
-        "dirpath": run.checkpoints,
-        "save_on_train_epoch_end": True,
-        "enable_version_counter": False,
-    }
-    callbacks: list[Callback] = [
-        LastCheckpoint(filename=run.last_checkpoint.stem, **common),
-        BestCheckpoint(filename=run.best_checkpoint.stem, monitor=monitor, mode=mode, **common),
-    ]
-    if config.checkpoint_save_top_k > 1:
-        name = "{epoch:04d}-{val_loss:.6f}" if has_validation else "{epoch:04d}"
-        keep = config.checkpoint_save_top_k
-        callbacks.append(
-            ModelCheckpoint(filename=name, monitor=monitor, mode=mode, save_top_k=keep, **common)
-        )
-    return callbacks
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -67,11 +31,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Serialised in memory first, so that a full disk raises `OSError` and not an error of torch.
         """
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        with atomic_write(target) as temporary:
+        with atomic_write(Path(path)) as temporary:
             temporary.write_bytes(content.getbuffer())
 
 
@@ -104,10 +66,10 @@ class CsvHistory(Callback):
         self.write = write
         self.rows: list[dict[str, float]] = []
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save a first checkpoint, so that a run can be resumed however early it is ended."""
-        if not self.run.last_checkpoint.is_file():
-            trainer.save_checkpoint(self.run.last_checkpoint)
+    @property
+    def state_key(self) -> str:
+        """Key in a checkpoint, which earlier versions chose."""
+        return "History"
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the epoch; end a run whose loss is no longer a number."""
@@ -117,7 +79,9 @@ class CsvHistory(Callback):
         logger.debug("epoch %s", row)
         if self.write and trainer.is_global_zero:
             columns = ["epoch", "step", *sorted(set(row) - {"epoch", "step"})]
-            lines = [",".join(repr(entry[name]) for name in columns) for entry in self.rows]
+            lines = [
+                ",".join(repr(entry.get(name, math.nan)) for name in columns) for entry in self.rows
+            ]
             write_text(self.run.metrics_csv, "\n".join([",".join(columns), *lines]) + "\n")
         if not all(value == value for value in row.values()):
             epoch = trainer.current_epoch
@@ -128,5 +92,95 @@ class CsvHistory(Callback):
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue after the rows of a checkpoint."""
-        self.rows = list(state_dict["rows"])
+        """Continue after the rows of a checkpoint; a value that is no number raises `TypeError`."""
+        self.rows = [
+            {str(name): row[name] + 0 for name in ("epoch", "step", *row)}
+            for row in state_dict["rows"]
+        ]
+
+
+class EpochCheckpoints(Checkpoint):
+    """`last.ckpt`, `best.ckpt` and, on request, the K best epochs, saved after each epoch.
+
+    The ranking follows from the losses in `CsvHistory`, without paths, so that a run folder can be
+    renamed. `last.ckpt` is saved last: a run that is killed in between repeats its epoch, with the
+    same bits and the same ranking.
+
+    The training losses of two epochs cannot be compared: each epoch has its own groups and its own
+    split of the photons. Without validation data the last epochs are the best, at the end of a
+    falling learning rate.
+
+    Args:
+        run: Where to write.
+        history: The losses; it must come before this callback.
+        keep: K, the number of epochs to keep; 1 keeps `best.ckpt` alone.
+        has_validation: Whether the validation loss ranks the epochs.
+    """
+
+    NAME = "epoch={}.ckpt"
+
+    def __init__(
+        self, run: RunDir, history: CsvHistory, *, keep: int, has_validation: bool
+    ) -> None:
+        self.run = run
+        self.history = history
+        self.keep = keep
+        self.has_validation = has_validation
+        self.first = 0  # number of the first epoch whose checkpoints are in this folder
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save a first checkpoint, so that a run can be resumed however early it is ended."""
+        last, best = trainer.strategy.broadcast(
+            (self.run.last_checkpoint.is_file(), self.run.best_checkpoint.is_file())
+        )
+        if not best:
+            self.first = len(self.history.rows)
+        if not last:
+            trainer.save_checkpoint(self.run.last_checkpoint)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the epoch as the last and, if it is one of them, among the best."""
+        ranked = sorted(self.history.rows[self.first :], key=self._rank)
+        latest, chosen = self.history.rows[-1], ranked[: self.keep]
+        if ranked[0] is latest:
+            trainer.save_checkpoint(self.run.best_checkpoint)
+        if self.keep > 1:
+            if any(row is latest for row in chosen):
+                trainer.save_checkpoint(self.run.checkpoints / self._name(latest))
+            if trainer.is_global_zero:
+                names = {self._name(row) for row in chosen}
+                for path in self.run.checkpoints.glob(self.NAME.format("*")):
+                    if path.name not in names:
+                        path.unlink()
+        trainer.save_checkpoint(self.run.last_checkpoint)
+
+    def _name(self, row: dict[str, float]) -> str:
+        """File of an epoch."""
+        loss = f"-val_loss={row['val_loss']:.6f}" if "val_loss" in row else ""
+        return self.NAME.format(f"{int(row['epoch']):04d}{loss}")
+
+    def _rank(self, row: dict[str, float]) -> float:
+        """The smaller, the better; the first of equals counts."""
+        return row.get("val_loss", math.inf) if self.has_validation else -row["epoch"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this folder begins, for the checkpoint."""
+        return {"first": self.first}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the ranking of a checkpoint."""
+        self.first = int(state_dict["first"])
+
+
+class EarlyStopping(callbacks.EarlyStopping):
+    """Early stopping with the patience of the options, and a run that it ended stays ended."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue to count."""
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop before the first epoch if the patience was at its end before."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+            logger.info("the run was ended by --early_stop_patience %d", self.patience)

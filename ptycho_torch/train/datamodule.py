@@ -107,6 +107,7 @@ class ScanDataModule(LightningDataModule):
         batch_size: Groups in a batch.
         num_workers: Processes that load.
         seed: Seed of the divisions into groups.
+        first_epoch: Number of the epoch with which a resumed run begins.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class ScanDataModule(LightningDataModule):
         batch_size: int,
         num_workers: int,
         seed: int,
+        first_epoch: int = 0,
     ) -> None:
         super().__init__()
         self.train = train
@@ -128,6 +130,7 @@ class ScanDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.first_epoch = first_epoch
 
     def train_dataloader(self) -> DataLoader[Group]:
         """Groups of the training scans, other ones at each epoch."""
@@ -151,6 +154,7 @@ class ScanDataModule(LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
+        sampler.set_epoch(self.first_epoch)  # workers load before the trainer calls it
         return DataLoader(
             GroupDataset(scans),
             batch_size=self.batch_size,

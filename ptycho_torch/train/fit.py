@@ -26,9 +26,9 @@ from ptycho_torch.distributed.fabric import (
     silence_other_ranks,
 )
 from ptycho_torch.doctor.open_scan import open_scan
-from ptycho_torch.errors import InputError
+from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.evaluation.plots import save_history
-from ptycho_torch.generators.checkpoint import read_checkpoint
+from ptycho_torch.generators.checkpoint import DAMAGE, read_checkpoint, reason_of
 from ptycho_torch.io.files import write_npy, write_text
 from ptycho_torch.io.log import log_to
 from ptycho_torch.io.readers import files_read, scans_in
@@ -39,6 +39,8 @@ from ptycho_torch.train.callbacks import CsvHistory
 from ptycho_torch.train.datamodule import ScanDataModule
 from ptycho_torch.train.module import PtychoModule
 from ptycho_torch.train.trainer import build_trainer, check_tracker
+
+TIME = r"(?!00:00:00:00)[0-9]{2}(:[0-9]{2}){3}"  # DD:HH:MM:SS, and not no time at all
 
 logger = logging.getLogger(__name__)
 
@@ -64,18 +66,23 @@ def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir
         variable_group_size=generator.variable_group_size,
     )
     run = RunDir(config.output_dir)
+    max_epochs = config.max_epochs or default_epochs(
+        train, steps=steps_in_epoch(config, train, group_size)
+    )
     start = find_start(config, run)
+    epochs_done = 0
     if start is not None:
-        check_same_network(start, network_parameters(config, group_size))
+        network = network_parameters(config, group_size)
+        epochs_done = check_start(start, network, max_epochs)
     # 3. trainer
     history = CsvHistory(run, write=config.logger != "none")
     trainer = build_trainer(
         config,
         run,
-        max_epochs=config.max_epochs
-        or default_epochs(train, steps=steps_in_epoch(config, train, group_size)),
+        max_epochs=max_epochs,
         has_validation=bool(validation),
-        callbacks=[history, *callbacks],
+        history=history,
+        callbacks=callbacks,
     )
     files = train_files + validation_files
     inputs = [one for path in files for one in files_read(path, config)]
@@ -97,14 +104,16 @@ def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir
             batch_size=config.batch_size,
             num_workers=config.num_workers,
             seed=config.seed,
+            first_epoch=epochs_done,
         )
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         _announce(module, train, group_size, trainer)
-        trainer.fit(module, data, ckpt_path=start, weights_only=True)
+        with refusing_start(start, module):
+            trainer.fit(module, data, ckpt_path=start, weights_only=True)
         logger.debug("CUDA initialised: %s", torch.cuda.is_initialized())
         if trainer.is_global_zero:
             save_history(run.history, history.rows)
-        logger.info("trained for %d epochs: %s", trainer.current_epoch, run.best_checkpoint)
+        logger.info("trained for %d epochs: %s", len(history.rows), run.best_checkpoint)
     return run
 
 
@@ -128,6 +137,7 @@ def claim_on_rank_zero(
         log_to(run.train_log),
     ):
         write_text(run.config, to_yaml(config))
+        run.checkpoints.mkdir(exist_ok=True)
         logger.debug("versions: %s", provenance())
         yield
 
@@ -152,7 +162,7 @@ def improve_probe(scan: Scan, path: Path, config: TrainingConfig, *, write: bool
 
 def check_options(config: TrainingConfig) -> None:
     """Raise `InputError` for options that this machine, or Lightning, cannot fulfil."""
-    if config.max_time is not None and not re.fullmatch(r"\d\d:\d\d:\d\d:\d\d", config.max_time):
+    if config.max_time is not None and not re.fullmatch(TIME, config.max_time):
         raise InputError(
             f"--max_time {config.max_time}: expected DD:HH:MM:SS, "
             "such as 00:00:04:00 for four minutes"
@@ -189,10 +199,21 @@ def find_start(config: TrainingConfig, run: RunDir) -> Path | None:
     """The checkpoint to continue from; None for a new run."""
     if config.resume is None:
         return None
+    held = [path for path in (run.last_checkpoint, run.best_checkpoint) if path.is_file()]
     path = run.last_checkpoint if config.resume == "auto" else Path(config.resume)
     if path.is_file():
+        if held and path.resolve().parent != run.checkpoints.resolve():
+            raise InputError(
+                f"{run.path} holds another training; continue it with --resume auto, "
+                f"or choose another --output_dir for --resume {path}"
+            )
         return path
     if config.resume == "auto":
+        if held:
+            raise InputError(
+                f"{path}: is not there, but {held[0].name} is; continue from that one with "
+                f"--resume {held[0]}, or start anew with --overwrite"
+            )
         logger.info("no checkpoint in %s yet: starting from the beginning", run.checkpoints)
         return None
     raise InputError(
@@ -211,15 +232,49 @@ def network_parameters(config: TrainingConfig, group_size: int) -> dict[str, Any
     }
 
 
-def check_same_network(checkpoint: Path, network: dict[str, Any]) -> None:
-    """Raise `InputError` if a run with another network is to be continued."""
-    before = read_checkpoint(checkpoint)["hyper_parameters"]
-    for name, value in network.items():
-        if before[name] != value:
-            raise InputError(
-                f"{checkpoint} was trained with {name} {before[name]}, not {value}; "
-                "resume with the same"
-            )
+def check_start(checkpoint: Path, network: dict[str, Any], max_epochs: int) -> int:
+    """The epochs after which a checkpoint was saved.
+
+    Raises:
+        InputError: If it is of another network, or of more epochs than are wanted.
+    """
+    content = read_checkpoint(checkpoint)
+    try:
+        before = {name: content["hyper_parameters"][name] for name in network}
+        epochs = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        different = [name for name, value in network.items() if before[name] != value]
+        if epochs != len(content["callbacks"]["History"]["rows"]):
+            raise ValueError("its table of losses is not of its epochs")
+        if epochs and not content["optimizer_states"][0]["state"]:
+            raise ValueError("the state of the optimiser is missing")
+    except DAMAGE as error:
+        raise InputError(f"{checkpoint}: does not hold a training ({reason_of(error)})") from error
+    for name in different:
+        raise InputError(
+            f"{checkpoint} was trained with {name} {before[name]}, not {network[name]}; "
+            "resume with the same"
+        )
+    if epochs > max_epochs:
+        raise InputError(
+            f"{checkpoint} was trained for {epochs} epochs, more than {max_epochs}; "
+            f"resume with --max_epochs {epochs} or more"
+        )
+    return epochs
+
+
+@contextlib.contextmanager
+def refusing_start(start: Path | None, module: PtychoModule) -> Iterator[None]:
+    """Turn an error before the end of the first step of a resumed run into an `InputError`.
+
+    Lightning and torch raise errors of many classes for a state that does not fit.
+    """
+    try:
+        yield
+    except DAMAGE as error:
+        machine = isinstance(error, InputError | RunError | OSError | torch.OutOfMemoryError)
+        if start is None or module.stepped or machine:
+            raise
+        raise InputError(f"{start}: cannot be continued ({reason_of(error)})") from error
 
 
 def build_module(config: TrainingConfig, group_size: int, scans: Sequence[Scan]) -> PtychoModule:

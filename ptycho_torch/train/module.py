@@ -58,6 +58,7 @@ class PtychoModule(LightningModule):
         self.learning_rate = learning_rate
         self.scheduler = scheduler
         self.seed = seed
+        self.stepped = False  # whether a step of this process was finished
 
     def group_loss(self, shown: Group, target: Group) -> Tensor:
         """Loss of each group, (B,): reconstruct from ``shown``, predict ``target``, compare.
@@ -96,6 +97,10 @@ class PtychoModule(LightningModule):
         losses = self.group_loss(*map(join_groups, zip(*pairs, strict=True)))
         self._log_mean("train_loss", losses)
         return torch.log(losses + NOISE_LOSS).mean()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Remember that a step was finished."""
+        self.stepped = True
 
     def validation_step(self, batch: Group, batch_idx: int) -> None:
         """Log the loss of a batch: one half of its photons predicts the other, alike each epoch."""

@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar, Timer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
 from ptycho_torch.config import TrainingConfig
-from ptycho_torch.distributed.fabric import as_input_error
+from ptycho_torch.distributed.fabric import as_input_error, environment_plugins
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.run_dir import RunDir
-from ptycho_torch.train.callbacks import AtomicCheckpointIO, RestoreSigterm, checkpoint_callbacks
+from ptycho_torch.train.callbacks import (
+    AtomicCheckpointIO,
+    CsvHistory,
+    EarlyStopping,
+    EpochCheckpoints,
+    RestoreSigterm,
+)
 
 TRACKERS = {  # logger -> package to install
     "tensorboard": "tensorboard",
@@ -28,6 +34,7 @@ def build_trainer(
     *,
     max_epochs: int,
     has_validation: bool,
+    history: CsvHistory,
     callbacks: Sequence[Callback],
 ) -> Trainer:
     """Lightning's trainer with the callbacks of a run, and those that are given."""
@@ -38,14 +45,21 @@ def build_trainer(
     ):
         warnings.filterwarnings("ignore", message=f".*{message}.*")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    own: list[Callback] = [RestoreSigterm()]
-    checkpoints = checkpoint_callbacks(config, run, has_validation=has_validation)
+    keep = config.checkpoint_save_top_k
+    own: list[Callback] = [
+        RestoreSigterm(),
+        history,
+        *callbacks,
+        EpochCheckpoints(run, history, keep=keep, has_validation=has_validation),
+    ]
+    if config.max_time is not None:  # whole epochs, so that a resumed run can repeat them
+        own.append(Timer(config.max_time, interval="epoch"))
     if config.early_stop_patience is not None:
         monitor = "val_loss" if has_validation else "train_loss"
         patience = config.early_stop_patience
-        checkpoints.append(EarlyStopping(monitor, patience=patience, check_on_train_epoch_end=True))
+        own.append(EarlyStopping(monitor, patience=patience, check_on_train_epoch_end=True))
     if not config.quiet:
-        checkpoints.append(RichProgressBar())
+        own.append(RichProgressBar())
     with as_input_error():
         return Trainer(
             accelerator=config.accelerator,
@@ -55,12 +69,11 @@ def build_trainer(
             use_distributed_sampler=False,  # the sampler shares out the groups itself
             precision=config.precision,
             max_epochs=max_epochs,
-            max_time=config.max_time,
             gradient_clip_val=GRADIENT_NORM,
             deterministic=config.deterministic,
             logger=build_logger(config, run),
-            callbacks=[*own, *callbacks, *checkpoints],
-            plugins=[AtomicCheckpointIO()],
+            callbacks=own,
+            plugins=[AtomicCheckpointIO(), *environment_plugins()],
             default_root_dir=run.path,
             enable_progress_bar=not config.quiet,
             enable_model_summary=False,

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,13 +92,18 @@ def test_flags_override_the_file(tmp_path):
     assert early.seed == 8
 
 
-def test_a_written_configuration_is_read_back(tmp_path):
+def test_a_written_configuration_is_read_back_with_absolute_paths(tmp_path):
     config = parsed(
         "--n_images", "9", "--no_deterministic", "--loss", "amplitude", "--early_stop_patience", "4"
     )
     file = tmp_path / "config.yaml"
     file.write_text(to_yaml(config))
-    assert parse(TrainingConfig, ["--config", str(file)], prog="train") == config
+    absolute = replace(
+        config,
+        train_data_file=[Path("a.npz").absolute()],
+        output_dir=Path("out").absolute(),
+    )
+    assert parse(TrainingConfig, ["--config", str(file)], prog="train") == absolute
 
 
 @pytest.mark.parametrize(

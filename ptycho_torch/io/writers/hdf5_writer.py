@@ -1,8 +1,10 @@
 """Write HDF5 files whole or not at all; patterns pass through memory in blocks."""
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,8 +16,33 @@ from ptycho_torch.io.files import atomic_write
 @contextlib.contextmanager
 def new_hdf5(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file to fill, which takes its place when the block ends without error."""
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
-        yield file
+    with atomic_write(path) as temporary, PatientFile(temporary) as raw:
+        try:
+            with h5py.File(raw, "w") as file:
+                yield file
+        finally:
+            if raw.error is not None:
+                raise raw.error
+
+
+class PatientFile(io.FileIO):
+    """A file that keeps the error of a write for later; HDF5 crashes when its disk is full."""
+
+    error: OSError | None = None
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+
+    def write(self, data: Any) -> int:
+        """Write all of the data, or nothing after the first error."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view) and self.error is None:
+            try:
+                done += super().write(view[done:])
+            except OSError as error:
+                self.error = error
+        return len(view)
 
 
 def store_patterns(group: h5py.Group, name: str, counts: PatternArray) -> h5py.Dataset:
