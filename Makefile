@@ -6,7 +6,7 @@ THREADS := OMP_WAIT_POLICY=PASSIVE
 
 BROWSER := chromium
 
-.PHONY: test bench mutants evidence demo lint docs browser clean
+.PHONY: test test-clients bench mutants evidence demo lint docs browser clean
 
 test: $(VENV)/installed lint browser
 	$(THREADS) $(BIN)/python -m pytest --numprocesses 2
@@ -41,6 +41,20 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+# Other programs read what this package writes, and Ptychodus calls it. They need an environment of
+# their own. The published torchvision, which Pty-Chi asks for, does not load beside a torch without
+# CUDA, and Lightning fails where it is there and does not load.
+CLIENTS := build/clients
+
+test-clients: $(CLIENTS)/installed
+	OMP_NUM_THREADS=1 $(THREADS) $(CLIENTS)/bin/python -m pytest tests/io/readers/test_clients.py tests/ptychodus
+
+$(CLIENTS)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test,clients]'
+	$(CLIENTS)/bin/python -c 'import torchvision' 2> /dev/null || $(CLIENTS)/bin/python -m pip uninstall --quiet --yes torchvision
 	touch $@
 
 bench: $(VENV)/installed

@@ -16,7 +16,7 @@ from quality import CASES, UNSEEN, agreement_with_truth, network_alone, scan_of,
 from tabulate import tabulate
 
 from ptycho_torch.generators import Generator
-from ptycho_torch.inference.workflow import HELD_OUT_FRACTION
+from ptycho_torch.inference.in_memory import HELD_OUT_FRACTION
 from ptycho_torch.io.files import write_text
 from ptycho_torch.refinement import RefineOptions, draw_held_out, refine_reconstruction
 

@@ -28,8 +28,8 @@ from ptycho_torch.evaluation.metrics.agreement import compare, overlay
 from ptycho_torch.evaluation.plots import save_figure
 from ptycho_torch.generators import Generator
 from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
+from ptycho_torch.inference.in_memory import HELD_OUT_FRACTION, reconstruct_and_refine
 from ptycho_torch.inference.tiling import reconstruct_scan, tile_sizes
-from ptycho_torch.inference.workflow import HELD_OUT_FRACTION, reconstruct_and_refine
 from ptycho_torch.io.files import write_text
 from ptycho_torch.io.writers import write_scan
 from ptycho_torch.physics.patches import split_corners

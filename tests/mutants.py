@@ -244,7 +244,7 @@ MUTANTS = [
     ),
     Mutant(
         "flat image delivered",
-        "inference/workflow.py",
+        "inference/in_memory.py",
         "FLAT = 0.005",
         "FLAT = 0.0",
         "tests/train/test_training.py -k flat",
@@ -307,7 +307,7 @@ MUTANTS = [
     ),
     Mutant(
         "a picture beyond the training has its part",
-        "inference/workflow.py",
+        "inference/in_memory.py",
         "network_object=None if outside_domain(trained, scan) else first.object",
         "network_object=first.object",
         "tests/inference/test_training_domain.py -k whose_part",

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,16 @@ ROOMS = {  # room -> rooms that it may import
     "train": f"{BELOW} distributed",
     "inference": f"{BELOW} distributed",
     "cli": f"{BELOW} train inference testing",
+    "ptychodus": f"{BELOW} distributed train inference",
+    "config_params": "ptychodus",
+    "model": "ptychodus",
+    "lightning_utils": "ptychodus",
+    "api": "ptychodus",
     "__main__": "cli",
 }
 LIGHTNING = {"train", "distributed/fabric.py"}  # the only places that import it
 TORCH_FREE = ("config", "train", "inference", "cli", "io.run_dir", "testing.views")
+CONTRACT_NAMES = {"api", "config_params", "lightning_utils", "model"}  # Ptychodus imports them
 MAX_ARGUMENTS, MAX_COLUMNS, MAX_ENTRIES = 8, 100, 18
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -45,6 +52,7 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Full names of the modules that a file imports, anywhere in it."""
     names = set()
@@ -121,8 +129,9 @@ def test_what_is_imported_at_once_needs_neither_torch_nor_pytest(module):
     assert done.stdout.strip() == "False"
 
 
-def test_the_root_has_few_entries():
+def test_the_root_has_few_entries_beside_the_names_that_ptychodus_imports():
     entries = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
+    entries -= {"api", *(f"{name}.py" for name in CONTRACT_NAMES)}
     assert len(entries) <= MAX_ENTRIES, sorted(entries)
 
 

@@ -14,8 +14,8 @@ from ptycho_torch.config import TrainingConfig
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.evaluation.metrics.agreement import compare
 from ptycho_torch.generators.checkpoint import load_generator
+from ptycho_torch.inference.in_memory import HELD_OUT_FRACTION
 from ptycho_torch.inference.tiling import reconstruct_scan
-from ptycho_torch.inference.workflow import HELD_OUT_FRACTION
 from ptycho_torch.io.writers import write_scan
 from ptycho_torch.refinement import RefineOptions, draw_held_out
 from ptycho_torch.refinement.joint_refinement import refine_reconstruction

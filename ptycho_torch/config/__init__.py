@@ -10,7 +10,7 @@ from ptycho_torch.config.command_options import (
     SimulationConfig,
     TrainingConfig,
 )
-from ptycho_torch.config.options import ReadingOptions
+from ptycho_torch.config.options import ReadingOptions, ReconstructionOptions
 
 __all__ = [
     "CompareConfig",
@@ -19,6 +19,7 @@ __all__ = [
     "DoctorConfig",
     "InferenceConfig",
     "ReadingOptions",
+    "ReconstructionOptions",
     "ReportConfig",
     "SimulationConfig",
     "TrainingConfig",

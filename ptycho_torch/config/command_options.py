@@ -10,6 +10,7 @@ from ptycho_torch.config.options import (
     MessageOptions,
     OutputOptions,
     ReadingOptions,
+    ReconstructionOptions,
     SeedOptions,
     SelectionOptions,
     option,
@@ -94,7 +95,7 @@ class TrainingConfig(OutputOptions, ComputeOptions, GroupOptions, SelectionOptio
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceConfig(
-    OutputOptions, ComputeOptions, GroupOptions, SelectionOptions, ReadingOptions
+    OutputOptions, ReconstructionOptions, ComputeOptions, SelectionOptions, ReadingOptions
 ):
     """Reconstruct a scan with a trained generator."""
 
@@ -105,43 +106,12 @@ class InferenceConfig(
         default=(),
         choices=RESULT_WRITERS,
     )
-    refine: str = option(
-        "refine the image: a number of epochs, or auto for as many as the held-out patterns "
-        "reward; 0 for none",
-        default="0",
-    )
-    refine_probe: bool = option("refine the probe together with the image", default=False)
-    refine_positions: bool = option(
-        "refine the positions after the image; kept only if held-out patterns are predicted better",
-        default=False,
-    )
-    probe_modes: int | None = option(
-        "incoherent modes of the refined probe; "
-        "default: those of the file, or 3 if the beam needs more",
-        default=None,
-        minimum=1,
-    )
-    inference_batch_size: int = option(
-        "groups that go through the network at once", default=1, minimum=1
-    )
     metrics: bool = option(
         "measure the quality without ground truth: the ring correlation of two reconstructions "
         "from random halves of the scan, which doubles the time, and the residual of each position "
         "in metrics.json",
         default=False,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.refine != "auto" and not self.refine.isdecimal():
-            raise InputError(f"--refine is {self.refine}; expected a number of epochs or auto")
-        for name in ("refine_probe", "refine_positions", "probe_modes"):
-            if getattr(self, name) and self.refine == "0":
-                raise InputError(f"--{name} is part of the refinement; add --refine auto")
-        if (self.probe_modes or 1) > 1 and not self.refine_probe:
-            raise InputError(
-                "--probe_modes finds more modes by refining the probe; add --refine_probe"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

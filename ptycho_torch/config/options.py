@@ -130,6 +130,11 @@ class ReadingOptions(Options):
     negate_positions: Literal["none", "y", "x", "both"] = option(
         "reverse the direction of the positions", default="none"
     )
+    positions_from: Literal["auto", "corner", "center"] = option(
+        "whether position 0, in object pixels, is the corner of pixel 0 or its center; "
+        "auto goes by the file, and reports it",
+        default="auto",
+    )
     check: Literal["refuse", "warn"] = option(
         "what to do with a scan that is certainly not what its file says", default="refuse"
     )
@@ -216,6 +221,43 @@ class ComputeOptions(SeedOptions):
     deterministic: bool = option(
         "refuse operations whose result varies from run to run", default=True
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionOptions(GroupOptions, SeedOptions):
+    """How the image is made of a scan: by the network alone, or refined."""
+
+    refine: str = option(
+        "refine the image: a number of epochs, or auto for as many as the held-out patterns "
+        "reward; 0 for none",
+        default="0",
+    )
+    refine_probe: bool = option("refine the probe together with the image", default=False)
+    refine_positions: bool = option(
+        "refine the positions after the image; kept only if held-out patterns are predicted better",
+        default=False,
+    )
+    probe_modes: int | None = option(
+        "incoherent modes of the refined probe; "
+        "default: those of the file, or 3 if the beam needs more",
+        default=None,
+        minimum=1,
+    )
+    inference_batch_size: int = option(
+        "groups that go through the network at once", default=1, minimum=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.refine != "auto" and not self.refine.isdecimal():
+            raise InputError(f"--refine is {self.refine}; expected a number of epochs or auto")
+        for name in ("refine_probe", "refine_positions", "probe_modes"):
+            if getattr(self, name) and self.refine == "0":
+                raise InputError(f"--{name} is part of the refinement; add --refine auto")
+        if (self.probe_modes or 1) > 1 and not self.refine_probe:
+            raise InputError(
+                "--probe_modes finds more modes by refining the probe; add --refine_probe"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ READERS = (  # in the order in which a file is tested
     "ptycho_torch.io.readers.nexus:FORMAT",
     "ptycho_torch.io.readers.cxi:FORMAT",
     "ptycho_torch.io.readers.ptychodus:FORMAT",
+    "ptycho_torch.io.readers.ptychodus_training:FORMAT",
     "ptycho_torch.io.readers.ptychi:FORMAT",
     "ptycho_torch.io.readers.ptypy:FORMAT",
     "ptycho_torch.io.readers.ptylab:FORMAT",

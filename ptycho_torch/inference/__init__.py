@@ -20,9 +20,8 @@ def reconstruct(config: InferenceConfig) -> RunDir:
         InputError: If a file, a value or the folder cannot be used.
         RunError: If the reconstruction is flat.
     """
-    from ptycho_torch.inference.workflow import (
-        run_inference,
-    )  # torch takes seconds to import; --help does not wait
+    # torch takes seconds to import; --help does not wait for it
+    from ptycho_torch.inference.workflow import run_inference
 
     return run_inference(config)
 

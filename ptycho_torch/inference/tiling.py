@@ -1,4 +1,4 @@
-"""A large scan through a network: neighbourhood by neighbourhood, stitched into one object."""
+"""Reconstruct a large scan with a network, neighbourhood by neighbourhood, and stitch it."""
 
 import numpy as np
 import torch
@@ -82,9 +82,8 @@ def reconstruct_scan(
     comm = comm or SingleProcess(next(generator.parameters()).device)
     turns = range(0, len(batches), comm.world_size)
     for turn in track(turns, description="reconstructing", disable=not show):
-        own = batches[turn : turn + comm.world_size][
-            comm.rank : comm.rank + 1
-        ]  # may be empty in the last turn
+        in_turn = batches[turn : turn + comm.world_size]
+        own = in_turn[comm.rank : comm.rank + 1]  # may be empty in the last turn
         predicted = [placed for batch in own for placed in predict_canvases(generator, scan, batch)]
         for part in comm.gather(predicted):
             for placed in part:

@@ -8,47 +8,36 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ptycho_torch.config import InferenceConfig
 from ptycho_torch.config.parser import to_yaml
-from ptycho_torch.data.conditions import Conditions, training_conditions
+from ptycho_torch.data.conditions import training_conditions
 from ptycho_torch.data.grouping import select_positions
 from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.distributed.device import choose_device
 from ptycho_torch.doctor.open_scan import open_scan
-from ptycho_torch.errors import RunError
-from ptycho_torch.evaluation.metrics.residuals import (
-    Residuals,
-    empty_r_factor,
-    noise_r_factor,
-    pattern_residuals,
-)
+from ptycho_torch.evaluation.metrics.residuals import pattern_residuals
 from ptycho_torch.evaluation.plots import save_amplitude, save_phase, save_residuals
 from ptycho_torch.evaluation.report import write_report
-from ptycho_torch.generators import Generator
 from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.inference.half_data import half_data_frc, to_dict
-from ptycho_torch.inference.tiling import reconstruct_scan, tile_sizes
-from ptycho_torch.inference.training_domain import is_sparse, outside_domain
+from ptycho_torch.inference.in_memory import (
+    check_not_flat,
+    image_metrics,
+    reconstruct_and_refine,
+)
+from ptycho_torch.inference.tiling import tile_sizes
+from ptycho_torch.inference.training_domain import outside_domain
 from ptycho_torch.io.files import write_json, write_text
 from ptycho_torch.io.log import log_to
 from ptycho_torch.io.readers.detect import files_read
 from ptycho_torch.io.run_dir import RunDir, provenance
 from ptycho_torch.io.writers import check_known, write_formats, write_reconstruction
-from ptycho_torch.refinement import RefineOptions, draw_held_out, refine_reconstruction
 from ptycho_torch.refinement.probe_retrieval import ensure_probe
 
 logger = logging.getLogger(__name__)
-
-FLAT = 0.005  # relative variation of a flat object; weakly scattering cells vary by per cents
-HELD_OUT_FRACTION = 0.04  # of the patterns, held out of the refinement
-# Times the R-factor of counting noise; a network with the right probe stays below.
-DOUBTFUL_PROBE = 3.0
-SMALL_R = 0.02  # R-factor that no wrong probe would reach
 
 
 def run_inference(config: InferenceConfig) -> RunDir:
@@ -79,7 +68,10 @@ def run_inference(config: InferenceConfig) -> RunDir:
         # 2. reconstruction
         started = time.perf_counter()
         generator = generator.to(comm.device)
-        result, history = reconstruct_and_refine(generator, scan, config, comm, trained)
+        show = comm.is_global_zero and not config.quiet
+        result, history = reconstruct_and_refine(
+            generator, scan, config, trained=trained, comm=comm, show=show
+        )
         duration_s = time.perf_counter() - started
         check_not_flat(result)
         # 3. quality
@@ -90,7 +82,7 @@ def run_inference(config: InferenceConfig) -> RunDir:
             halves = half_data_frc(
                 scan,
                 lambda half: reconstruct_and_refine(
-                    generator, half, replace(config, quiet=True), comm, trained
+                    generator, half, config, trained=trained, comm=comm
                 )[0],
                 seed=config.seed,
             )
@@ -170,123 +162,3 @@ def write_picture(run: RunDir, result: Reconstruction, config: InferenceConfig) 
     write_formats(run, result, config.format)
     save_amplitude(run.amplitude, result)
     save_phase(run.phase, result)
-
-
-def reconstruct_and_refine(
-    generator: Generator,
-    scan: Scan,
-    config: InferenceConfig,
-    comm: SingleProcess,
-    trained: Sequence[Conditions],
-) -> tuple[Reconstruction, dict[str, Any]]:
-    """The network's reconstruction, refined if that is asked for.
-
-    The refinement starts from the network's object, or from an empty one where positions lie far
-    apart. The object of a network that was not trained on such scans is no part of the answer.
-
-    Args:
-        generator: On the device where it is to run.
-        scan: Patterns, positions, probe.
-        config: What the user asked for.
-        comm: Processes that share the network's part; rank zero refines.
-        trained: Conditions of the scans that the network was trained on.
-
-    Returns:
-        The reconstruction, and what `metrics.json` holds about the refinement.
-    """
-    show = comm.is_global_zero and not config.quiet
-
-    def network(held_out: NDArray[np.int64]) -> Reconstruction:
-        return reconstruct_scan(
-            generator,
-            scan,
-            sizes=tile_sizes(generator, scan, config.gridsize),
-            batch_size=config.inference_batch_size,
-            held_out=held_out,
-            comm=comm,
-            show=show,
-        )
-
-    none = np.empty(0, dtype=np.int64)
-    if config.refine == "0":
-        return network(none), {}
-    held_out = draw_held_out(len(scan), HELD_OUT_FRACTION, config.seed).numpy()
-    first = network(held_out)
-    start = first
-    if is_sparse(trained, scan):
-        start = replace(first, object=np.ones_like(first.object))
-    result, history = comm.run_on_rank_zero(
-        lambda: refine_reconstruction(
-            scan,
-            start,
-            refine_options(config),
-            held_out=held_out,
-            network_object=None if outside_domain(trained, scan) else first.object,
-            show=show,
-        )
-    )
-    return (network(none) if history["outcome"] == "network" else result), {"refinement": history}
-
-
-def refine_options(config: InferenceConfig) -> RefineOptions:
-    """What the user asked of the refinement."""
-    return RefineOptions(
-        epochs="auto" if config.refine == "auto" else int(config.refine),
-        update_probe=config.refine_probe,
-        update_positions=config.refine_positions,
-        probe_modes=config.probe_modes,
-        seed=config.seed,
-    )
-
-
-def variation(result: Reconstruction) -> float:
-    """Standard deviation of the object over its mean, weighted by coverage; 0 for a flat one."""
-    weight = result.coverage / result.coverage.sum(dtype=np.float64)
-    mean = np.sum(weight * result.object)
-    spread = np.sqrt(np.sum(weight * np.abs(result.object - mean) ** 2))
-    return float(spread / max(abs(mean), np.finfo(np.float64).tiny))
-
-
-def check_not_flat(result: Reconstruction) -> None:
-    """Raise `RunError` for a reconstruction that is not finite, or shows nothing."""
-    if not np.isfinite(result.object).all():
-        raise RunError(
-            "the reconstruction holds values that are not finite; nothing was written: "
-            "train again with a smaller --learning_rate"
-        )
-    if variation(result) < FLAT:
-        raise RunError(
-            f"the reconstruction is flat (it varies by {100 * variation(result):.2g} %); nothing "
-            "was "
-            "written: train longer, or check the probe and the positions"
-        )
-
-
-def image_metrics(
-    result: Reconstruction, scan: Scan, residuals: Residuals, *, refined: bool
-) -> dict[str, Any]:
-    """Metrics of an image against the patterns; warns where it does not explain them."""
-    r_image, r_noise = residuals.total_r_factor, noise_r_factor(scan)
-    r_empty = empty_r_factor(result.probe, scan)
-    if r_image >= r_empty:
-        text = (
-            "the image explains the patterns no better than an empty one (R %.3g and %.3g); train "
-            "longer"
-        )
-        logger.warning(text, r_image, r_empty)
-    text = "R-factor %.4f (%.4f for an empty object, about %.4f for counting noise alone)"
-    logger.info(text, r_image, r_empty, r_noise)
-    if not refined and r_image > DOUBTFUL_PROBE * r_noise and r_image > SMALL_R:
-        logger.warning(
-            "the probe of the file may be wrong: --refine auto --refine_probe finds a better one "
-            "with the image"
-        )
-    return {
-        "patterns": len(scan),
-        "photons_per_pattern": scan.photons,
-        "r_factor": r_image,
-        "r_factor_empty": r_empty,
-        "r_factor_noise": r_noise,
-        "chi2_per_dof": residuals.chi2_per_dof if residuals.dof.any() else None,
-        "variation": variation(result),
-    }

@@ -224,6 +224,7 @@ def refine_reconstruction(
     held_out: NDArray[np.int64],
     network_object: NDArray[np.complex64] | None,
     show: bool,
+    on_epoch: Progress | None = None,
 ) -> tuple[Reconstruction, dict[str, Any]]:
     """Refine with a progress bar, with as many probe modes as needed, and log the result.
 
@@ -234,6 +235,7 @@ def refine_reconstruction(
         held_out: Indices of the held-out scan points.
         network_object: See `refine`.
         show: Whether to draw a progress bar.
+        on_epoch: Called after each epoch with its number from 0 and its entry.
 
     Returns:
         The reconstruction, and its history for `metrics.json`.
@@ -251,6 +253,8 @@ def refine_reconstruction(
         def progress(epoch: int, entry: RefinementEpoch) -> None:
             bar.update(task, completed=epoch, state=f"R-free {entry.r_free:.4g}")
             logger.debug("epoch %d: %s", epoch, entry)
+            if on_epoch is not None:
+                on_epoch(epoch, entry)
 
         result = refine(
             scan,

@@ -184,3 +184,14 @@ class EarlyStopping(callbacks.EarlyStopping):
         if self.wait_count >= self.patience:
             trainer.should_stop = True
             logger.info("the run was ended by --early_stop_patience %d", self.patience)
+
+
+class EpochLog(Callback):
+    """A line in the log for each epoch, for programs that show the log and no progress bar."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the number of the epoch and its losses."""
+        losses = ", ".join(
+            f"{name} {float(value):.4g}" for name, value in trainer.callback_metrics.items()
+        )
+        logger.info("epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, losses)

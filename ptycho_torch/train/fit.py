@@ -44,6 +44,9 @@ TIME = r"(?!00:00:00:00)[0-9]{2}(:[0-9]{2}){3}"  # DD:HH:MM:SS, and not no time 
 
 logger = logging.getLogger(__name__)
 
+# Ends of the names of strategies that train in children of the process and not in the process.
+STARTED_INSIDE = ("spawn", "fork", "notebook")
+
 
 def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir:
     """Train a generator on scans; see `ptycho_torch.train.train`."""
@@ -166,6 +169,11 @@ def check_options(config: TrainingConfig) -> None:
         raise InputError(
             f"--max_time {config.max_time}: expected DD:HH:MM:SS, "
             "such as 00:00:04:00 for four minutes"
+        )
+    if config.strategy.rpartition("_")[2] in STARTED_INSIDE:
+        raise InputError(
+            f"--strategy {config.strategy} trains in processes whose log and history are lost; "
+            "use --strategy ddp"
         )
     check_tracker(config)
     choose_device(config.accelerator)

@@ -16,8 +16,8 @@ from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.inference import reconstruct
+from ptycho_torch.inference.in_memory import check_not_flat
 from ptycho_torch.inference.tiling import reconstruct_scan
-from ptycho_torch.inference.workflow import check_not_flat
 from ptycho_torch.io.run_dir import RunDir
 from ptycho_torch.train import train
 from ptycho_torch.train.budget import default_epochs

@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,12 @@ DAMAGE = (  # what damaged bytes make NumPy and zipfile raise
     zlib.error,
 )
 
+CENTRED_PX = 1e-3  # by which rounding moves an object that is centred on its scan
+HEADERS = {  # version of the NPY format -> function that reads the header of an array
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
 Arrays = dict[str, NDArray | None]
 
 
@@ -45,6 +52,7 @@ def read_npz(paths: Sequence[Path]) -> RawScan:
     )
     positions = np.stack([_positions(path, arrays, key) for key in POSITION_KEYS], axis=1)
     patterns, key, notes = _patterns(path, arrays, len(positions))
+    origin, origin_notes = _positions_from(path, arrays, positions)
     index, same = arrays.get("scan_index"), None
     if (
         index is not None
@@ -64,11 +72,12 @@ def read_npz(paths: Sequence[Path]) -> RawScan:
         values="unknown",
         positions=positions,
         positions_unit="px",
+        positions_from=origin,
         probe=arrays.get("probeGuess"),
         probe_key="probeGuess",
         mask=_mask(path, arrays, patterns.shape[1:]),
         scan_index=index,
-        notes=(*notes, *([same] if same else ())),
+        notes=(*notes, *origin_notes, *([same] if same else ())),
     )
 
 
@@ -127,6 +136,43 @@ def _positions(path: Path, arrays: Arrays, key: str) -> NDArray[np.float64]:
             "expected equal lengths"
         )
     return values
+
+
+def _positions_from(
+    path: Path, arrays: Arrays, positions: NDArray[np.float64]
+) -> tuple[Literal["corner", "center"], list[str]]:
+    """Whether position 0 is the corner of pixel 0 or its center, and a sentence on the latter.
+
+    Ptychodus counts from the corner up to version 1.5 and from the center since 1.6, and no key of
+    its files names the version. Two things differ. Its own objects are centred on the scan, so that
+    the extremes of the positions add up to the size of the object, less one where they count from
+    the center. And since 1.7 its files have a mask. All other programs count from the corner.
+    """
+    size = _exported_object_shape(path)
+    if size is None or len(size) != 2:
+        return "corner", []
+    extremes = positions.min(axis=0) + positions.max(axis=0)
+    rest = np.array(size) - extremes
+    if np.allclose(rest, 0, rtol=0, atol=CENTRED_PX):
+        return "corner", []
+    if arrays.get("bad_pixels") is None and not np.allclose(rest, 1, rtol=0, atol=CENTRED_PX):
+        return "corner", []
+    return "center", [
+        "positions are counted from the center of pixel 0, as Ptychodus 1.6 and later export them"
+    ]
+
+
+def _exported_object_shape(path: Path) -> tuple[int, ...] | None:
+    """Shape of the object in a file as Ptychodus exports it, without reading it; None in others."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not {"xcoords_start", "objectGuess"} <= set(archive.files):
+                return None
+            with archive.zip.open("objectGuess.npy") as member:
+                shape: tuple[int, ...] = HEADERS[np.lib.format.read_magic(member)](member)[0]
+                return shape
+    except DAMAGE:
+        return None
 
 
 def _patterns(path: Path, arrays: Arrays, n: int) -> tuple[NDArray, str, list[str]]:

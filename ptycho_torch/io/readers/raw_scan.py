@@ -22,6 +22,8 @@ class RawScan:
         values: What they are; "unknown" where the format leaves it open.
         positions: ``(y, x)`` of the illumination on the object, (N, 2).
         positions_unit: Metres, or object pixels of patches of the stored size.
+        positions_from: For object pixels, whether position 0 is the outer border of pixel 0, its
+            "corner", or its "center".
         probe: Illumination modes at any scale, (H, W) or (..., M, H, W); None if the file has none.
         probe_key: Name of its place in the file; empty where the format has none.
         mask: Detector pixels to trust, bool, (H, W), True = good; None if all are.
@@ -41,6 +43,7 @@ class RawScan:
     values: Literal["counts", "amplitude", "unknown"]
     positions: NDArray
     positions_unit: Literal["m", "px"]
+    positions_from: Literal["corner", "center"] = "corner"
     probe: NDArray | None = None
     probe_key: str = ""
     mask: NDArray | None = None

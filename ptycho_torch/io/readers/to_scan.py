@@ -36,6 +36,8 @@ SIGNS = {
     "both": (-1, -1),
 }  # (y, x) for --negate_positions
 
+FROM_CORNER = {"corner": 0.0, "center": 0.5}  # position 0, from the corner of pixel 0, in pixels
+
 Pair = tuple[float, float]
 Shape = tuple[int, int]
 
@@ -217,7 +219,13 @@ def _positions(
         positions = positions[:, ::-1]
     positions = positions * SIGNS[options.negate_positions]
     if raw.positions_unit == "px":
-        return positions * (np.array(window) / np.array(stored))
+        first = raw.positions_from if options.positions_from == "auto" else options.positions_from
+        return (positions + FROM_CORNER[first]) * (np.array(window) / np.array(stored))
+    if options.positions_from != "auto":
+        raise InputError(
+            f"{raw.source}: positions are in metres, and --positions_from is for object pixels; "
+            "leave it out"
+        )
     if pixel is None:
         raise InputError(
             f"{raw.source}: positions are in metres and the object pixel is not known; "

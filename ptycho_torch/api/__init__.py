@@ -1,0 +1,1 @@
+"""A package that Ptychodus imports; see `ptycho_torch.ptychodus`."""

@@ -1,0 +1,1 @@
+"""Stands in for torchvision, whose published wheels do not load beside a torch without CUDA."""
