@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # for the annotations of Group alone: a Scan is read and chec
     from torch import Tensor
 
 
-PHOTON_ENERGY_WAVELENGTH = 1.23984198e-6  # eV m; Planck's constant times the speed of light
+# eV m; Planck's constant times the speed of light, both exact in the SI, with all digits: Ptychodus
+# warns of "the wrong scale" where two pixel sizes differ by more than 1e-9.
+PHOTON_ENERGY_WAVELENGTH = 1.2398419843320026e-6
 
 
 @dataclass(frozen=True)

@@ -223,6 +223,7 @@ def test_ptychodus_trains(trained):
     ]
     assert "have no effect on the network of ptycho_torch: accum_steps 2" in log
     assert "does not know" not in log
+    assert "wrong scale" not in log  # of a pixel that differs by more than 1e-9
 
 
 def test_ptychodus_reconstructs_around_the_scan(trained, case, tmp_path):

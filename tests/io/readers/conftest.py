@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 ENERGY_EV, DISTANCE_M, DETECTOR_PIXEL_M = 8000.0, 1.2, 75e-6
-WAVELENGTH_M = 1.23984198e-6 / ENERGY_EV
+WAVELENGTH_M = 1.2398419843320026e-6 / ENERGY_EV
 
 
 @pytest.fixture(scope="session")
