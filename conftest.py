@@ -1,6 +1,4 @@
-"""What all tests share: a small simulated scan on disk, and the measured one where it is
-present.
-"""
+"""Fixtures of all tests: a small simulated scan, and the measured scan where it is present."""
 
 import os
 from pathlib import Path
@@ -18,9 +16,7 @@ MEASURED_SCAN = Path(__file__).parent.parent / "shared" / "data" / "siemens_star
 
 @pytest.fixture(scope="session")
 def measured_scan_file() -> Path:
-    """A measured scan, which is not part of the project; `PTYCHO_TORCH_SCAN` names another
-    place.
-    """
+    """The measured scan, which is not part of the project; `PTYCHO_TORCH_SCAN` is its path."""
     path = Path(os.environ.get("PTYCHO_TORCH_SCAN", MEASURED_SCAN))
     if not path.is_file():
         pytest.skip(f"the measured scan is not at {path}; set PTYCHO_TORCH_SCAN to its path")
@@ -37,7 +33,7 @@ def simulation():
 
 @pytest.fixture(scope="session")
 def scan_file(tmp_path_factory, simulation) -> Path:
-    """The simulated scan as a file that Ptychodus might have written."""
+    """The simulated scan as an NPZ file in the layout that Ptychodus exports."""
     from ptycho_torch.io.writers import write_scan
 
     path = tmp_path_factory.mktemp("scan") / "scan.npz"

@@ -1,5 +1,6 @@
-"""Open pages in a headless Chromium by its DevTools protocol over a pipe: standard library, no
-driver, no port.
+"""Open pages in a headless Chromium by its DevTools protocol over a pipe.
+
+It needs the standard library only, and neither a driver nor a port.
 """
 
 import base64
@@ -66,9 +67,7 @@ MEASURE = """(() => {
 
 @dataclass(frozen=True)
 class Opened:
-    """A page as the browser saw it: measurements, what it logged, what it fetched, a picture of
-    it.
-    """
+    """A page in the browser: measurements, log entries, fetched addresses, and a screenshot."""
 
     measured: dict[str, Any]
     logged: list[dict[str, Any]]
@@ -109,9 +108,7 @@ class Chromium:
             self._ask(f"{domain}.enable")
 
     def open(self, page: Path, *, width: int, dark: bool) -> Opened:
-        """Open a file at a width in CSS pixels, in light or dark, and look at it once it is
-        loaded.
-        """
+        """Open a file at a width in CSS pixels, light or dark, and measure the loaded page."""
         self._events.clear()
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self._ask("Emulation.setDeviceMetricsOverride", **size)
@@ -142,7 +139,7 @@ class Chromium:
         return answer["result"].get("value")
 
     def press_tab(self) -> str:
-        """Press the tab key; what has the focus then."""
+        """Press the tab key, and return the element that has the focus then."""
         for kind in ("keyDown", "keyUp"):
             self._ask(
                 "Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9
@@ -152,11 +149,11 @@ class Chromium:
         )
 
     def accessibility_tree(self) -> list[tuple[str, str]]:
-        """(role, name) of everything that a screen reader is told of."""
+        """(role, name) of every element that a screen reader can reach."""
         self._ask("Accessibility.enable")
         nodes = self._ask("Accessibility.getFullAXTree")["nodes"]
-        told = [node for node in nodes if not node["ignored"]]
-        return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in told]
+        shown = [node for node in nodes if not node["ignored"]]
+        return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in shown]
 
     def __enter__(self) -> Self:
         return self
@@ -204,7 +201,7 @@ class Chromium:
 
 
 def assert_readable(opened: Opened, pictures: int, dark: bool) -> None:
-    """The laws of any page of ours, as a browser measures them."""
+    """Check the rules of every page of the package, as a browser measures them."""
     assert opened.logged == []
     assert [url for url in opened.fetched if not url.startswith(("file:", "data:"))] == []
     assert [image["drawn"] for image in opened.measured["images"]] == [True] * pictures

@@ -1,4 +1,4 @@
-"""A PNG and a browser, for the tests of every page."""
+"""Fixtures of the tests of pages: a PNG and a browser."""
 
 import shutil
 import struct
@@ -35,7 +35,7 @@ def encode_png(width: int, height: int, colour: tuple[int, int, int]) -> bytes:
 
 @pytest.fixture(scope="session")
 def png() -> Callable[..., bytes]:
-    """Makes a PNG of one colour: `png(width, height, (red, green, blue))`."""
+    """A function that makes a PNG of one colour: `png(width, height, (red, green, blue))`."""
     return encode_png
 
 

@@ -1,5 +1,6 @@
-"""Run the integration test once and leave what a reviewer needs: summary, log, manifest, ledger
-entry (`make evidence`).
+"""Run the integration test once and write its evidence (`make evidence`).
+
+The evidence is a summary, a log, a manifest, and a line in the ledger.
 """
 
 import os
@@ -21,7 +22,7 @@ SELECTOR = "tests/torch/test_integration_workflow_torch.py::test_run_pytorch_tra
 
 
 def main(phase: str, root: Path = ROOT, selector: str = SELECTOR) -> int:
-    """Leave the evidence of one run under the plans of ``root``; the exit status is pytest's."""
+    """Write the evidence of one run under the plans of ``root``; return pytest's exit status."""
     moment = datetime.now(UTC)
     place = f"{INITIATIVE}/reports/{moment:%Y-%m-%dT%H%M%SZ}/{phase}"
     with tempfile.TemporaryDirectory() as folder:
@@ -57,15 +58,12 @@ def main(phase: str, root: Path = ROOT, selector: str = SELECTOR) -> int:
 
 
 def keep(archive: Path, target: Path) -> None:
-    """Copy the summary, the manifest and the log of the training child of the one run in an
-    archive.
-    """
+    """Copy the summary, the manifest and the training log of the one run in an archive."""
     for run in (read_manifest(archive)["runs"] if archive.is_dir() else [])[:1]:
         shutil.copy(archive / run / "manifest.json", target)
         summary = (archive / run / "summary.md").read_text()
-        (target / "summary.md").write_text(
-            re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", summary)
-        )  # the files stay behind
+        without_links = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", summary)  # to files not copied
+        (target / "summary.md").write_text(without_links)
         for log in sorted((archive / run / "artifacts").rglob("train_debug.log"))[:1]:
             shutil.copy(log, target)
 

@@ -1,4 +1,4 @@
-"""What a page tells those who do not see it, or do not use a mouse: laws of its HTML."""
+"""Rules of a page's HTML for readers who use a screen reader or a keyboard."""
 
 import itertools
 from html.parser import HTMLParser
@@ -31,8 +31,10 @@ class Outline(HTMLParser):
 
 
 def assert_accessible(html: str, *, pictures: int, tables: int) -> None:
-    """Language, title, headings in order, words for each picture, headings of tables, focus for all
-    that scrolls.
+    """Check the rules of accessible HTML.
+
+    Language, title, order of headings, words for each picture, headings of tables, and keyboard
+    focus for everything that scrolls.
     """
     outline = Outline(html)
     tags = outline.tags
@@ -56,7 +58,7 @@ def assert_accessible(html: str, *, pictures: int, tables: int) -> None:
     words = [attributes.get("alt") for tag, attributes in tags if tag == "img"]
     assert len(words) == pictures
     assert all(words)
-    assert len(set(words)) == pictures, "two pictures of the same words cannot be told apart"
+    assert len(set(words)) == pictures, "two pictures have the same words"
     assert (
         [tag for tag, _ in tags].count("table")
         == [tag for tag, _ in tags].count("caption")

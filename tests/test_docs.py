@@ -1,4 +1,4 @@
-"""Documents say what is so."""
+"""Links and file names in the documents exist, and generated documents are up to date."""
 
 import importlib.util
 import re

@@ -1,4 +1,4 @@
-"""`make evidence` on a project of its own: what it leaves when a test passes and when it fails."""
+"""`make evidence` on a small project, with a test that passes and with one that fails."""
 
 import evidence
 import pytest

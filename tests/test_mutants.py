@@ -1,4 +1,4 @@
-"""The bugs of `make mutants` still have their place in the package."""
+"""Each bug of `make mutants` replaces a line that the package has exactly once."""
 
 import pytest
 from mutants import MUTANTS, ROOT, Mutant

@@ -12,22 +12,8 @@ from ptycho_torch.io.run_dir import RunDir
 
 @pytest.fixture
 def simulated(tmp_path):
-    assert (
-        cli.main(
-            [
-                "simulate",
-                "--output-dir",
-                f"{tmp_path}/s",
-                "--n-side",
-                "4",
-                "--pattern-size",
-                "32",
-                "--format",
-                "ptychodus",
-            ]
-        )
-        == 0
-    )
+    size = ["--n-side", "4", "--pattern-size", "32", "--format", "ptychodus"]
+    assert cli.main(["simulate", "--output-dir", f"{tmp_path}/s", *size]) == 0
     return tmp_path / "s"
 
 
@@ -36,17 +22,8 @@ def test_a_simulated_pair_lies_in_its_folder_and_can_be_made_again(simulated):
     assert {run.diffraction, run.product, run.truth} <= set(run.files("simulate"))
     assert not run.scan.exists()
     assert len(read_scan(simulated)) == 16
-    again = [
-        "simulate",
-        "--output_dir",
-        str(simulated),
-        "--n_side",
-        "4",
-        "--pattern_size",
-        "32",
-        "--format",
-        "cxi",
-    ]
+    size = ["--n_side", "4", "--pattern_size", "32", "--format", "cxi"]
+    again = ["simulate", "--output_dir", str(simulated), *size]
     assert cli.main(again) == 2
     assert cli.main([*again, "--overwrite"]) == 0
     assert not run.product.exists()
@@ -68,30 +45,18 @@ def test_converting_keeps_the_scan(simulated, tmp_path, name):
 
 def test_converting_crops_and_turns_and_does_not_write_over(simulated, tmp_path, capsys):
     output = tmp_path / "small.npz"
-    words = [
-        "convert",
-        str(simulated),
-        str(output),
-        "--format",
-        "npz",
-        "--crop",
-        "16",
-        "--transpose",
-        "--n_images",
-        "9",
-    ]
+    part = ["--crop", "16", "--transpose", "--n_images", "9"]
+    words = ["convert", str(simulated), str(output), "--format", "npz", *part]
     assert cli.main(words) == 0
     assert read_scan(output).counts.shape == (9, 16, 16)
     assert cli.main(words) == 2
     assert "--overwrite" in capsys.readouterr().err
-    assert cli.main(["convert", str(output), str(tmp_path / "a.cxi"), "--format", "cxi"]) == 2
+    to_cxi = ["convert", str(output), str(tmp_path / "a.cxi"), "--format", "cxi"]
+    assert cli.main(to_cxi) == 2
     assert "--energy_ev, --distance_m, --detector_pixel_m" in capsys.readouterr().err
     stated = ["--energy_ev", "8000", "--distance_m", "1", "--detector_pixel_m", "75e-6"]
-    assert (
-        cli.main(["convert", str(output), str(tmp_path / "a.cxi"), "--format", "cxi", *stated]) == 0
-    )
+    assert cli.main([*to_cxi, *stated]) == 0
     with h5py.File(tmp_path / "a.cxi") as file:
         assert file["entry_1/data_1/data"].shape == (9, 16, 16)
-    assert (
-        cli.main(["convert", str(output), str(tmp_path / "no" / "a.cxi"), "--format", "npz"]) == 2
-    )
+    nowhere = tmp_path / "no" / "a.cxi"
+    assert cli.main(["convert", str(output), str(nowhere), "--format", "npz"]) == 2

@@ -1,4 +1,4 @@
-"""The command line and the YAML file into a configuration."""
+"""A command line and a YAML file become the options of a command."""
 
 import logging
 import subprocess
@@ -27,19 +27,15 @@ def parsed(*words):
 
 def test_brief_commands_are_understood():
     words = (
-        "--train_data_file D.npz --test_data_file D.npz --output_dir OUT --max_epochs 2 --n_images "
-        "64 --batch_size 4"
+        "--train_data_file D.npz --test_data_file D.npz --output_dir OUT "
+        "--max_epochs 2 --n_images 64 --batch_size 4"
     )
     config = parse(
         TrainingConfig, [*words.split(), "--device", "cpu", "--disable_mlflow"], prog="train"
     )
     assert config.train_data_file == [Path("D.npz")]
-    assert (config.max_epochs, config.n_images, config.batch_size, config.accelerator) == (
-        2,
-        64,
-        4,
-        "cpu",
-    )
+    assert (config.max_epochs, config.n_images, config.batch_size) == (2, 64, 4)
+    assert config.accelerator == "cpu"
     words = "--model_path OUT --test_data D.npz --output_dir OUT2 --n_images 32 --device cpu"
     assert parse(InferenceConfig, words.split(), prog="infer").n_images == 32
 
@@ -157,7 +153,7 @@ def test_every_option_has_a_help_text(config_type):
     "module", ["ptycho_torch.train", "ptycho_torch.inference", "ptycho_torch.cli"]
 )
 def test_help_does_not_import_torch(module):
-    """A child process: the import system cannot be asked twice in one."""
+    """A child process, because this one has imported torch already."""
     code = f"""
 import sys, {module} as command
 try:

@@ -1,4 +1,4 @@
-"""Exit statuses and sentences of the commands, as a user meets them."""
+"""Exit statuses and error sentences of the commands."""
 
 import subprocess
 import sys
@@ -57,23 +57,13 @@ def test_missing_and_unknown_flags_end_with_status_2(main, one_sentence):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, scan_file, one_sentence):
     blocker = tmp_path / "file"
     blocker.write_text("in the way")
-    assert (
-        status(
-            train.main,
-            "--train_data_file",
-            scan_file,
-            "--output_dir",
-            blocker / "run",
-            "--accelerator",
-            "cpu",
-        )
-        == 2
-    )
+    words = ("--train_data_file", scan_file, "--output_dir", blocker / "run")
+    assert status(train.main, *words, "--accelerator", "cpu") == 2
     assert f"cannot write to {blocker / 'run'}" in one_sentence()
     assert blocker.read_text() == "in the way"
 
 
-def test_a_model_that_is_none_is_named(tmp_path, scan_file, one_sentence):
+def test_a_file_that_is_no_model_is_named(tmp_path, scan_file, one_sentence):
     wrong = tmp_path / "model.ckpt"
     wrong.write_text("no weights")
     for model in (tmp_path / "nowhere", wrong, tmp_path):
@@ -84,31 +74,18 @@ def test_a_model_that_is_none_is_named(tmp_path, scan_file, one_sentence):
 
 
 def test_debug_shows_the_traceback(tmp_path):
+    words = ("--train_data_file", tmp_path / "a.npz", "--output_dir", tmp_path / "out")
     with pytest.raises(ValueError, match="no such file"):
-        status(
-            train.main,
-            "--train_data_file",
-            tmp_path / "a.npz",
-            "--output_dir",
-            tmp_path / "out",
-            "--debug",
-        )
+        status(train.main, *words, "--debug")
 
 
 @pytest.mark.skipif(
     "__import__('torch').cuda.is_available()", reason="this machine has a CUDA device"
 )
 @pytest.mark.parametrize("name", ["gpu", "cuda"])
-def test_an_accelerator_that_is_not_there_is_said(tmp_path, scan_file, name, one_sentence):
-    words = (
-        "--train_data_file",
-        scan_file,
-        "--output_dir",
-        tmp_path / "out",
-        "--accelerator",
-        name,
-    )
-    assert status(train.main, *words) == 2
+def test_a_missing_accelerator_ends_with_status_2(tmp_path, scan_file, name, one_sentence):
+    words = ("--train_data_file", scan_file, "--output_dir", tmp_path / "out")
+    assert status(train.main, *words, "--accelerator", name) == 2
     assert "--accelerator cpu" in one_sentence()
 
 
@@ -120,7 +97,7 @@ def test_help_ends_with_status_0(words, capsys):
     assert "usage" in capsys.readouterr().out
 
 
-def test_the_console_command_names_what_it_can_do(capsys):
+def test_the_console_command_lists_its_commands(capsys):
     assert status(cli.main) == 2
     assert "simulate" in capsys.readouterr().out
     assert status(cli.main, "paint") == 2
@@ -129,17 +106,8 @@ def test_the_console_command_names_what_it_can_do(capsys):
 
 
 def test_simulate_writes_a_scan_its_truth_and_a_picture(tmp_path):
-    words = (
-        "--output_dir",
-        tmp_path / "made",
-        "--n_side",
-        4,
-        "--pattern_size",
-        32,
-        "--photons",
-        1e4,
-        "--quiet",
-    )
+    size = ("--n_side", 4, "--pattern_size", 32, "--photons", 1e4)
+    words = ("--output_dir", tmp_path / "made", *size, "--quiet")
     assert status(cli.main, "simulate", *words) == 0
     names = [path.name for path in (tmp_path / "made").iterdir()]
     assert sorted(name for name in names if not name.startswith(".")) == [
@@ -150,18 +118,9 @@ def test_simulate_writes_a_scan_its_truth_and_a_picture(tmp_path):
     assert status(cli.main, "simulate", *words) == 2
 
 
-def test_quiet_says_nothing(tmp_path, capfd):
-    status(
-        cli.main,
-        "simulate",
-        "--output_dir",
-        tmp_path / "made",
-        "--n_side",
-        2,
-        "--pattern_size",
-        16,
-        "--quiet",
-    )
+def test_quiet_prints_nothing(tmp_path, capfd):
+    words = ("--output_dir", tmp_path / "made", "--n_side", 2, "--pattern_size", 16)
+    status(cli.main, "simulate", *words, "--quiet")
     assert capfd.readouterr() == ("", "")
 
 
@@ -180,7 +139,7 @@ def test_without_torch_the_commands_say_how_to_install_it(tmp_path, scan_file):
     assert not (tmp_path / "out").exists()
 
 
-def test_parts_that_need_torch_say_so_on_import():
+def test_a_module_that_needs_torch_names_it_on_import():
     code = "import sys; sys.modules['torch'] = None\nimport ptycho_torch.physics"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ptycho_torch needs PyTorch: pip install torch" in done.stderr.splitlines()[-1]

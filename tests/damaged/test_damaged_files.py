@@ -1,6 +1,7 @@
-"""Damaged and hostile files end in one `InputError`, and nothing that they hold is executed.
+"""Damaged and hostile files end in one `InputError`, and none of their content is executed.
 
-About 750 files from seeded generators; what is damaged where nobody looks may still be read.
+About 750 files come from seeded random generators. A file may still be read if the damaged bytes
+are not used.
 """
 
 import io
@@ -44,9 +45,7 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
         case 5:
             return data[:at] + data[max(0, at - length) :]
         case _:
-            end = len(data) - int(
-                rng.integers(1, min(300, len(data)))
-            )  # the directory of a zip file
+            end = len(data) - int(rng.integers(1, min(300, len(data))))  # directory of a zip file
             return data[:end] + rng.bytes(int(rng.integers(1, 9))) + data[end + 8 :]
 
 
@@ -77,9 +76,8 @@ HEADERS = [
 @pytest.fixture(scope="module")
 def scan_bytes(tmp_path_factory):
     path = tmp_path_factory.mktemp("small") / "scan.npz"
-    write_scan(
-        path, simulate_scan(photons=1e4, n_side=3, step_px=3.0, pattern_size=16, seed=1).scan
-    )
+    made = simulate_scan(photons=1e4, n_side=3, step_px=3.0, pattern_size=16, seed=1)
+    write_scan(path, made.scan)
     return path.read_bytes()
 
 
@@ -99,9 +97,7 @@ def packed(members: dict[str, bytes]) -> bytes:
 
 
 def refusal(read, *args) -> str:
-    """The sentence with which something is refused; empty if it is read. Any other error goes
-    through.
-    """
+    """The sentence of an `InputError`, or "" if the file is read; other errors are not caught."""
     try:
         read(*args)
     except InputError as error:
@@ -110,7 +106,7 @@ def refusal(read, *args) -> str:
 
 
 def check(read, path, data):
-    """The file is read, or refused with one line that names it."""
+    """Assert that the file is read, or refused with one line that names it."""
     path.write_bytes(data)
     sentence = refusal(read, path)
     assert not sentence or str(path) in sentence
@@ -216,13 +212,8 @@ def test_checkpoints_of_wrong_content(place, checkpoint, tmp_path):
     settings = checkpoint["hyper_parameters"]
     for wrong in WRONG:
         inner = checkpoint | {"hyper_parameters": settings | {place: wrong}}
-        content = (
-            wrong
-            if place == "all"
-            else checkpoint | {place: wrong}
-            if place in checkpoint
-            else inner
-        )
+        outer = checkpoint | {place: wrong} if place in checkpoint else inner
+        content = wrong if place == "all" else outer
         check_checkpoint(tmp_path / "model.ckpt", stored(content))
         if place not in ("all", *checkpoint):
             del inner["hyper_parameters"][place]
@@ -232,7 +223,7 @@ def test_checkpoints_of_wrong_content(place, checkpoint, tmp_path):
 @pytest.mark.parametrize("seed", range(BATCHES))
 @pytest.mark.parametrize("config_type", [TrainingConfig, InferenceConfig])
 def test_damaged_configurations(config_type, seed, tmp_path):
-    """Flags give what is required, so that it is the file that is judged."""
+    """Each damaged file is read, or refused with one line."""
     rng = np.random.default_rng(seed)
     paths = (
         {"train_data_file": ["a.npz"]}
@@ -297,7 +288,7 @@ def check_config(config_type, path):
 
 
 class Trap:
-    """Unpickling it writes a file."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -321,7 +312,7 @@ def test_a_pickle_is_not_executed(members, checkpoint, tmp_path):
 
 @pytest.mark.parametrize("kind", ["scan", "checkpoint", "configuration"])
 def test_the_command_ends_with_status_2_and_one_sentence(kind, scan_bytes, checkpoint, tmp_path):
-    """In processes of their own, that a file could crash or hang."""
+    """Each file is read in a child process, which it could crash or block."""
     rng = np.random.default_rng(0)
     scan, said = tmp_path / "scan.npz", tmp_path / "said.txt"
     scan.write_bytes(scan_bytes)

@@ -1,6 +1,4 @@
-"""Good scans spoiled in every way: each certain fault is found, and good scans of all kinds raise
-no alarm.
-"""
+"""The doctor finds each certain fault in spoiled scans, and finds none in good ones."""
 
 from dataclasses import dataclass
 
@@ -72,9 +70,7 @@ GOOD = [
 
 
 def findings_of(path):
-    """Checks that raise an alarm, with their flags; a file that the reader refuses raises the alarm
-    "reader".
-    """
+    """Checks that raise an alarm, with their flags; "reader" for a file that is not read at all."""
     options = ReadingOptions()
     try:
         scan = read_scan(path, options=options)
@@ -102,7 +98,7 @@ def test_good_scans_raise_no_alarm(tmp_path):
 
 @dataclass(frozen=True)
 class Spoiled:
-    """What is done to a good scan, and which check must find it."""
+    """A change that spoils a good scan, and the check that must find it."""
 
     change: object
     check: str
@@ -114,7 +110,7 @@ def counts(function):
 
 
 def with_values(function):
-    """A change of patterns in place."""
+    """A change of the patterns in place, as float32."""
 
     def change(arrays, rng):
         patterns = arrays["diff3d"].astype(np.float32)

@@ -1,4 +1,4 @@
-"""The command, its outputs, and what training and inference do with certain faults."""
+"""`ptycho-torch doctor`, and how training and inference refuse a scan with a certain fault."""
 
 import json
 
@@ -28,20 +28,12 @@ def spoiled(tmp_path, scan_file):
 def test_a_good_scan_ends_with_status_0_and_a_picture(scan_file, tmp_path, capsys):
     picture = tmp_path / "scan.png"
     assert cli.main(["doctor", str(scan_file), "--picture", str(picture)]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for check in (
-        "values",
-        "center",
-        "light",
-        "pixels",
-        "saturation",
-        "overlap",
-        "order",
-        "probe",
-        "experiment",
-        "orientation",
+        *("values", "center", "light", "pixels", "saturation"),
+        *("overlap", "order", "probe", "experiment", "orientation"),
     ):
-        assert check in said
+        assert check in printed
     with Image.open(picture) as image:
         assert min(image.size) > 1000
 
@@ -54,7 +46,7 @@ def test_json_has_the_numbers(scan_file, capsys):
     assert {one["verdict"] for one in findings.values()} <= {"ok", "info"}
 
 
-def test_a_fault_ends_with_status_1_after_all_was_printed(spoiled, capsys):
+def test_an_error_ends_with_status_1_after_all_findings_are_printed(spoiled, capsys):
     assert cli.main(["doctor", str(spoiled)]) == 1
     captured = capsys.readouterr()
     assert "corner" in captured.out
@@ -69,12 +61,12 @@ def test_a_scan_without_a_probe_is_examined(tmp_path, scan_file, capsys):
     path = tmp_path / "bare.npz"
     np.savez(path, **arrays)
     assert cli.main(["doctor", str(path), "--picture", str(tmp_path / "bare.png")]) == 0
-    said = capsys.readouterr().out
-    assert "--probe FILE" in said
-    assert "orientation" not in said
+    printed = capsys.readouterr().out
+    assert "--probe FILE" in printed
+    assert "orientation" not in printed
 
 
-def test_runs_refuse_what_is_certainly_wrong_and_name_the_way_out(spoiled, caplog):
+def test_runs_refuse_a_certain_fault_and_name_the_flag_that_continues(spoiled, caplog):
     with pytest.raises(InputError, match=r"corner.*--check warn"):
         open_scan(spoiled, ReadingOptions())
     scan = open_scan(spoiled, ReadingOptions(check="warn"))
@@ -82,7 +74,7 @@ def test_runs_refuse_what_is_certainly_wrong_and_name_the_way_out(spoiled, caplo
     assert "corner" in caplog.text
 
 
-def test_a_flag_overrides_what_it_names(tmp_path, scan_file):
+def test_the_flag_that_a_finding_names_overrides_it(tmp_path, scan_file):
     with np.load(scan_file) as archive:
         arrays = dict(archive)
     path = tmp_path / "off.npz"
@@ -92,7 +84,7 @@ def test_a_flag_overrides_what_it_names(tmp_path, scan_file):
     open_scan(path, ReadingOptions(center="23,16"))
 
 
-def test_a_stated_pixel_silences_the_contradiction(tmp_path, simulation, capsys):
+def test_a_given_pixel_size_overrides_the_contradiction(tmp_path, simulation, capsys):
     write_scan(tmp_path / "pair", simulation.scan, format_name="ptychodus")
     with h5py.File(tmp_path / "pair" / "product.h5", "a") as file:
         file.attrs["detector_object_distance_m"] = 5.0
@@ -110,8 +102,8 @@ def test_a_wrong_scan_leaves_no_folder(spoiled, tmp_path, capsys):
     assert "corner" in capsys.readouterr().err
 
 
-def test_ways_that_fit_alike_are_all_named():
-    """A beam that is its own mirror image cannot tell turned patterns from turned positions."""
+def test_all_orientations_that_fit_equally_are_named():
+    """With a symmetric beam, mirrored patterns and mirrored positions fit equally well."""
 
     def trial(residual, *, flip_x=False, negate="none"):
         turned = Orientation(transpose=False, flip_y=False, flip_x=flip_x)

@@ -1,4 +1,4 @@
-"""`ptycho-torch compare`: what it says, what it leaves, and what it refuses."""
+"""`ptycho-torch compare`: its table, its files, and its refusals."""
 
 import json
 from dataclasses import replace
@@ -45,7 +45,7 @@ def status(*words):
     return cli.main(["compare", *map(str, words)])
 
 
-def test_a_table_is_printed_and_figures_and_picture_are_left(
+def test_a_table_is_printed_and_numbers_and_picture_are_written(
     folders, blurred, known, tmp_path, capsys
 ):
     out = RunDir(tmp_path / "out")
@@ -61,11 +61,10 @@ def test_a_table_is_printed_and_figures_and_picture_are_left(
         assert words.replace(" ", "") in text.replace(" ", "")
     stored = json.loads(out.comparison.read_text())
     assert stored["agreement"]["phase_ssim"] == pytest.approx(agreement.phase_ssim)
-    assert stored["frc"]["pair"] == "truth"
-    assert len(stored["frc"]["frequency_of_nyquist"]) == len(
-        stored["frc"]["thresholds"]["half_bit"]
-    )
-    assert stored["frc"]["resolution_of_nyquist"]["one_seventh"] == pytest.approx(agreement.frc50)
+    frc = stored["frc"]
+    assert frc["pair"] == "truth"
+    assert len(frc["frequency_of_nyquist"]) == len(frc["thresholds"]["half_bit"])
+    assert frc["resolution_of_nyquist"]["one_seventh"] == pytest.approx(agreement.frc50)
     picture = matplotlib.image.imread(out.comparison_picture)
     assert min(picture.shape[:2]) > 500
     assert picture[..., :3].std() > 0.1
@@ -83,14 +82,12 @@ def test_files_and_folders_mean_the_same(folders, tmp_path):
 
 
 def test_two_results_are_compared_whatever_their_global_phase(folders, tmp_path, caplog):
-    """One is the other, turned by 3 rad and darker by a tenth; both are of the same exposures,
-    which is said.
+    """One is the other with a phase of 3 rad and 0.9 of the amplitude; a warning names that both
+    come from the same exposures.
     """
     out = RunDir(tmp_path / "out")
-    assert (
-        status(folders["image"].path, folders["other"].path, "--output_dir", out.path, "--quiet")
-        == 0
-    )
+    image, other = folders["image"].path, folders["other"].path
+    assert status(image, other, "--output_dir", out.path, "--quiet") == 0
     assert "same exposures" in caplog.text
     stored = json.loads(out.comparison.read_text())
     assert stored["frc"]["pair"] == "full"
@@ -106,7 +103,7 @@ def test_the_truth_may_come_first(folders):
     assert forth.agreement.frc50 == back.agreement.frc50
 
 
-def test_halves_can_be_said_to_be_halves(folders):
+def test_the_pair_can_be_set_to_half(folders):
     paths = folders["image"].reconstruction, folders["other"].reconstruction
     full, half = (
         compare_images(*paths, pair=pair).curves.thresholds["half_bit"] for pair in ("full", "half")
@@ -134,7 +131,7 @@ def test_a_smaller_scan_is_compared_where_both_are(folders, known, tmp_path):
     assert stored["agreement"]["correlation"] > 0.999
 
 
-def test_what_cannot_be_compared_gets_a_sentence_and_leaves_nothing(
+def test_images_that_cannot_be_compared_get_a_sentence_and_no_folder(
     folders, known, tmp_path, capsys
 ):
     away, empty, text = tmp_path / "away.npz", tmp_path / "empty", tmp_path / "text.npz"
@@ -165,26 +162,15 @@ def test_what_cannot_be_compared_gets_a_sentence_and_leaves_nothing(
 
 def test_the_folder_of_an_image_is_never_written_to(folders, capsys):
     """With --overwrite, the image would be deleted as an earlier run."""
-    words = (
-        folders["image"].path,
-        folders["simulated"].path,
-        "--output_dir",
-        folders["image"].path,
-        "--overwrite",
-    )
-    assert status(*words) == 2
+    image, simulated = folders["image"].path, folders["simulated"].path
+    assert status(image, simulated, "--output_dir", image, "--overwrite") == 2
     assert "choose another --output_dir" in capsys.readouterr().err
     assert folders["image"].reconstruction.is_file()
 
 
-def test_an_earlier_comparison_is_kept_unless_told(folders, tmp_path, capsys):
-    words = (
-        folders["image"].path,
-        folders["simulated"].path,
-        "--output_dir",
-        tmp_path / "out",
-        "--quiet",
-    )
+def test_an_earlier_comparison_is_kept_without_overwrite(folders, tmp_path, capsys):
+    image, simulated = folders["image"].path, folders["simulated"].path
+    words = (image, simulated, "--output_dir", tmp_path / "out", "--quiet")
     assert status(*words) == 0
     assert status(*words) == 2
     assert "--overwrite" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Pictures show all of what they say."""
+"""No text of a picture is cut off."""
 
 from itertools import product
 
@@ -11,10 +11,10 @@ from ptycho_torch.evaluation.plots import panels, plot_amplitude, plot_phase
 SHAPES, SCALES = ((40, 400), (400, 40), (200, 200)), (1e-4, 1.0, 1e4)
 
 
-@pytest.mark.parametrize(("shape", "scale"), product(SHAPES, SCALES))
+@pytest.mark.parametrize(("shape", "scale"), list(product(SHAPES, SCALES)))
 @pytest.mark.parametrize("plot", [plot_amplitude, plot_phase])
 def test_no_label_is_cut_off(plot, shape, scale):
-    """Not of a long or high picture far from the origin, whose values have few or many digits."""
+    """Long and high pictures, far from the origin, whose values have few or many digits."""
     noise = 0.02 * np.random.default_rng(0).standard_normal((2, *shape))
     result = Reconstruction(
         object=(scale * (1 + noise[0] + 1j * noise[1])).astype(np.complex64),

@@ -30,7 +30,7 @@ def trained(scan_file, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(scan_file, trained, tmp_path_factory):
-    """Refined, and from a checkpoint of the training's folder."""
+    """A refined reconstruction, from a checkpoint in the folder of its training."""
     folder = tmp_path_factory.mktemp("report")
     model = trained.last_checkpoint
     return reconstruct(
@@ -48,7 +48,7 @@ def test_browser_draws_the_pictures_and_logs_nothing(run, browser, width, dark):
     assert_readable(opened, 7, dark)
 
 
-def test_everybody_can_read_the_page(run):
+def test_the_page_is_accessible(run):
     assert_accessible(run.report.read_text(), pictures=7, tables=2)
 
 
@@ -60,10 +60,10 @@ def test_the_page_says_how_the_input_was_read_and_how_to_repeat_it(run, scan_fil
         *("Object", "Residuals", "Light", "Figures", "Refinement", "Training"),
         *("What was decided about the input", "To repeat it"),
     ]
-    said = json.loads(run.metrics.read_text())
+    metrics = json.loads(run.metrics.read_text())
     assert all(
         f"{value:.6g}" in text
-        for value in (said["r_factor"], said["chi2_per_dof"], said["refinement"]["r_free"])
+        for value in (metrics["r_factor"], metrics["chi2_per_dof"], metrics["refinement"]["r_free"])
     )
     words = repeat(yaml.safe_load(run.config.read_text()))
     assert to_yaml(parse(InferenceConfig, words[3:], prog="again")) == run.config.read_text()

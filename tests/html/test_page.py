@@ -1,6 +1,4 @@
-"""Laws of the page maker: what is given is shown, nothing else is fetched, everybody can read
-it.
-"""
+"""The page maker shows its content as text, fetches nothing, and makes accessible pages."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -26,29 +24,19 @@ from ptycho_torch.html.page import (
     render_markdown,
 )
 
+BLUE, BROWN = (40, 90, 160), (160, 90, 40)
 HOSTILE = "<script>alert('x')</script> & \"quotes\" \x1b[31mred\x1b[0m \x00 | `tick` é"
 
 
 @pytest.fixture(scope="session")
 def page(png: Callable[..., bytes]) -> Page:
     pictures = [
-        Picture(
-            png(640, 480, (40, 90, 160)),
-            alt="amplitude of the object",
-            caption="Amplitude, √photons",
-        ),
-        Picture(png(300, 300, (160, 90, 40)), alt="phase of the object"),
+        Picture(png(640, 480, BLUE), alt="amplitude of the object", caption="Amplitude, √photons"),
+        Picture(png(300, 300, BROWN), alt="phase of the object"),
     ]
     verdicts = (
-        "passed",
-        "failed",
-        "error",
-        "skipped",
-        "worse",
-        "better",
-        "missing",
-        "interrupted",
-        "changed",
+        *("passed", "failed", "error", "skipped", "interrupted"),
+        *("worse", "better", "missing", "changed"),
     )
     rows = [
         (f"metric | {word}", 0.123456789, Verdict(word), Link("file", "a b/é.txt"), "x" * 64)
@@ -77,10 +65,8 @@ def page(png: Callable[..., bytes]) -> Page:
 
 def test_text_is_shown_and_never_becomes_markup(page: Page) -> None:
     outline = Outline(render_html(page))
-    assert (
-        outline.text.count("<script>alert('x')</script> & \"quotes\" red \N{REPLACEMENT CHARACTER}")
-        == 4
-    )
+    shown = "<script>alert('x')</script> & \"quotes\" red \N{REPLACEMENT CHARACTER}"
+    assert outline.text.count(shown) == 4
     assert not {"script", "iframe", "object", "link"} & {tag for tag, _ in outline.tags}
     assert "\x1b" not in render_html(page)
     assert "\x00" not in render_html(page)
@@ -120,8 +106,8 @@ def test_every_picture_has_words_and_every_table_headings(page: Page) -> None:
         ("<h2 ", "<h3 "),
     ],
 )
-def test_what_a_reader_would_miss_is_noticed(page: Page, right: str, wrong: str) -> None:
-    """The control: each of these makes the page worse for somebody."""
+def test_the_check_of_accessibility_finds_each_fault(page: Page, right: str, wrong: str) -> None:
+    """A control of the check: each change makes the page less accessible."""
     html = render_html(page)
     assert right in html
     broken = html.replace(right, wrong, 1).replace("</h2>", "</h3>", 1 if wrong == "<h3 " else 0)
@@ -145,9 +131,8 @@ def test_markdown_keeps_text_literal_and_tables_whole(page: Page) -> None:
 
 
 def test_markdown_code_block_cannot_be_ended_by_its_text() -> None:
-    markdown = render_markdown(
-        Page("t", [Section("s", [Output("o", "before\n````\nafter", True)])])
-    )
+    output = Output("o", "before\n````\nafter", True)
+    markdown = render_markdown(Page("t", [Section("s", [output])]))
     assert markdown.count("`````") == 2
 
 
@@ -183,14 +168,11 @@ def test_browser_draws_the_pictures_and_logs_nothing(
 def test_browser_notices_a_broken_picture_a_script_and_a_fetch(
     browser: Chromium, file: Path
 ) -> None:
-    """The control: were the page wrong, the checks above could tell."""
+    """A control of the check: this page has three faults."""
     wrong = file.with_name("wrong.html")
     html = file.read_text().replace("iVBORw0KGgo", "iVBORw0KGgx", 1)
-    wrong.write_text(
-        html.replace(
-            "</main>", '<script>1</script><img src="https://example.org/x.png" alt=""></main>'
-        )
-    )
+    added = '<script>1</script><img src="https://example.org/x.png" alt="">'
+    wrong.write_text(html.replace("</main>", f"{added}</main>"))
     opened = browser.open(wrong, width=1280, dark=False)
     assert [image["drawn"] for image in opened.measured["images"]] == [False, True, False]
     assert len(opened.logged) >= 2  # the security policy refuses the script and the picture
@@ -203,12 +185,12 @@ def test_keyboard_reaches_everything_that_can_be_used(browser: Chromium, file: P
     assert {"PRE.command", "DIV.scroll", "SUMMARY.", "PRE."} <= set(reached)
 
 
-def test_screen_reader_is_told_headings_regions_and_pictures(browser: Chromium, file: Path) -> None:
+def test_screen_reader_reaches_headings_regions_and_pictures(browser: Chromium, file: Path) -> None:
     browser.open(file, width=1280, dark=False)
-    told = browser.accessibility_tree()
-    assert ("image", "amplitude of the object") in told
-    assert ("navigation", "Sections") in told
-    assert ("heading", "Numbers") in told
-    assert ("region", "All metrics") in told
-    assert {"main", "banner", "table", "columnheader", "rowheader"} <= {role for role, _ in told}
-    assert not any(role == "image" and not name for role, name in told)
+    tree = browser.accessibility_tree()
+    assert ("image", "amplitude of the object") in tree
+    assert ("navigation", "Sections") in tree
+    assert ("heading", "Numbers") in tree
+    assert ("region", "All metrics") in tree
+    assert {"main", "banner", "table", "columnheader", "rowheader"} <= {role for role, _ in tree}
+    assert not any(role == "image" and not name for role, name in tree)

@@ -12,7 +12,7 @@ USERS = ("notes.txt", ".2024-11-notes.txt", ".2024-config.yaml", "scan_old.npz",
 
 
 def fill(run, command):
-    """Leave every file that a command may write, and files of other commands and of the user."""
+    """Write a file of every name that any command may write, and files of the user."""
     for file in FILES.values():
         path = run.path / file.name.replace("*", "a").replace("[0-9]", "0")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def test_overwrite_deletes_the_files_of_the_command_and_nothing_else(command, tm
 
 
 @pytest.mark.parametrize("command", WRITING)
-def test_half_written_files_of_a_killed_run_go(command, tmp_path):
+def test_half_written_files_of_a_killed_run_are_deleted(command, tmp_path):
     run = RunDir(tmp_path)
     name = next(file.name for file in FILES.values() if command in file.commands)
     kept = [tmp_path / ".notes.txt.123.part", tmp_path / ".notes.txt"]

@@ -1,6 +1,4 @@
-"""Alignment recovers what was done to an image, against movements that are known and an independent
-program.
-"""
+"""Alignment finds a known shift, phase ramp and factor, and agrees with scikit-image."""
 
 import numpy as np
 import pytest
@@ -37,13 +35,12 @@ def crop(whole):
 @pytest.mark.parametrize("phase_rad", [0.2, 1.0, 3.0])  # weak, and wrapped several times
 @pytest.mark.parametrize("feature_px", [1.0, 2.0, 4.0])
 def test_shift_ramp_and_factor_are_found(phase_rad, feature_px):
-    """Ramps of up to 0.8 rad a pixel turn the phase by 12 cycles over the image; shifts are of up
-    to 4.5 pixels.
+    """Ramps are up to 0.8 rad per pixel, 12 cycles over the image; shifts are up to 4.5 pixels.
 
     Measured over 36 such objects: within 0.003 px and 7e-4 rad per pixel. Without the start from
-    the gradients 3 of them are missed, all with wrapped phases. The border differs, because each
-    image has pixels there that the other has not; with features of one pixel, that rings 8
-    pixels deep.
+    the gradients 3 of them fail, all with wrapped phases. The borders differ, because each image
+    has pixels there that the other lacks; with features of one pixel, the difference reaches 8
+    pixels into the image.
     """
     rng = np.random.default_rng(int(10 * phase_rad + feature_px))
     whole = random_object(4, phase_rad=phase_rad, feature_px=feature_px)
@@ -59,9 +56,7 @@ def test_shift_ramp_and_factor_are_found(phase_rad, feature_px):
 
 
 def test_shift_agrees_with_an_independent_program():
-    """`phase_cross_correlation` of scikit-image, without ramp, which it does not know; its step is
-    1/50 px.
-    """
+    """`phase_cross_correlation` of scikit-image finds no ramp, so none is set; step 0.02 px."""
     whole = random_object(1)
     image, reference = disguise(whole, (0.6, -1.4), (0, 0), 1), crop(whole)
     window = np.outer(np.hanning(SIZE), np.hanning(SIZE))
@@ -72,9 +67,8 @@ def test_shift_agrees_with_an_independent_program():
         normalization=None,
     )[0]
     ours = find_alignment(image, reference).shift_px
-    assert ours == pytest.approx(
-        theirs, abs=0.05
-    )  # theirs is drawn to zero by the window, ours repeats until it is not
+    # The window biases their shift towards zero; ours is repeated until it has no such bias.
+    assert ours == pytest.approx(theirs, abs=0.05)
     assert ours == pytest.approx([-0.6, 1.4], abs=0.02)
 
 
@@ -86,14 +80,13 @@ def test_noise_moves_the_alignment_little():
     for seed in range(4):
         rng = np.random.default_rng(seed)
         noise = power * (rng.standard_normal(image.shape) + 1j * rng.standard_normal(image.shape))
-        assert find_alignment(image + noise, reference).shift_px == pytest.approx(
-            [-1.3, -0.4], abs=0.1
-        )
+        found = find_alignment(image + noise, reference)
+        assert found.shift_px == pytest.approx([-1.3, -0.4], abs=0.1)
 
 
 def test_slow_phase_errors_do_not_move_the_detail():
-    """Errors of 0.3 rad over 16 pixels, as reconstructions have; weighted by power alone, the shift
-    is off by 0.08 px rms.
+    """Reconstructions have phase errors of about 0.3 rad over 16 pixels. With weights of power
+    alone, the rms error of the shift is 0.08 px.
     """
     shape = (SIZE + 2 * MARGIN, SIZE + 2 * MARGIN)
     image = random_object(8, feature_px=1.5)
@@ -112,9 +105,7 @@ def test_an_image_on_itself_stays_as_it_is():
 
 
 def test_a_grating_is_not_moved_by_a_period():
-    """Noise makes the match a period away as good now and then; it lies beyond the largest
-    shift.
-    """
+    """With noise, a shift by a period can fit as well; it is larger than the largest shift."""
     y = np.mgrid[:SIZE, :SIZE][0]
     grating = 1 + 0.3 * np.cos(2 * np.pi * y / 6)
     rng = np.random.default_rng(0)
@@ -130,7 +121,7 @@ def test_align_leaves_a_different_image_different():
     assert correlation(align(image.conj(), image), image) < 0.5  # their amplitudes are the same
 
 
-def test_what_cannot_be_aligned_is_said():
+def test_images_that_cannot_be_aligned_get_a_sentence():
     image = crop(random_object(7))
     with pytest.raises(ValueError, match="cut both to one region first"):
         find_alignment(image[1:], image)

@@ -1,4 +1,4 @@
-"""Agreement of images against cases solved by hand and against independent programs."""
+"""Agreement of images, compared with cases solved by hand and with independent programs."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def rectangle(rng, *, origin=(0, 0), shape=(60, 70), border=10, pixel_size_m=Non
 
 
 def cut(result, first, last):
-    """The same result, of which only the pixels from ``first`` to ``last`` were kept."""
+    """The same result, cut to the pixels from ``first`` to ``last``."""
     (top, left), (bottom, right) = first, last
     low, high = np.maximum(result.positions_px[0], first), np.minimum(result.positions_px[1], last)
     return replace(
@@ -43,9 +43,7 @@ def cut(result, first, last):
 
 
 def test_ssim_by_hand():
-    """Its definition, window by window, with unbiased variances; scikit-image leaves out the border
-    as well.
-    """
+    """The definition, window by window, with unbiased variances and without the border."""
     rng = np.random.default_rng(0)
     a = rng.random((20, 24))
     b = a + 0.2 * rng.standard_normal(a.shape)
@@ -105,9 +103,7 @@ def test_a_disguised_truth_is_as_good_as_the_truth(simulation):
 
 
 def test_phases_have_their_jumps_in_common():
-    """An error of 0.02 rad around a phase of pi; two arctangents would differ by 2 pi in half of
-    the pixels.
-    """
+    """An error of 0.02 rad at a phase of pi must not become one of 2 pi in half of the pixels."""
     rng = np.random.default_rng(3)
     known = rectangle(rng)
     wave = np.exp(1j * (np.pi + 0.01 * rng.standard_normal(known.object.shape)))
@@ -121,7 +117,7 @@ def test_phases_have_their_jumps_in_common():
 
 
 def test_frames_of_different_origin_meet_at_their_coordinates():
-    """Two parts of one image, cut at different places, agree to the bit where both are."""
+    """Two parts of one image, cut at different places, have the same bits where they overlap."""
     whole = rectangle(np.random.default_rng(4), shape=(90, 80))
     first, second = cut(whole, (0, 0), (70, 60)), cut(whole, (20, 15), (90, 80))
     pair = overlay(first, second)
@@ -132,7 +128,7 @@ def test_frames_of_different_origin_meet_at_their_coordinates():
 
 
 def test_pixels_without_light_are_left_out():
-    """A round field of view: the largest region without its dark corners is near the inscribed
+    """In a round field of view, the largest region without dark corners is about the inscribed
     square.
     """
     result = rectangle(np.random.default_rng(5), shape=(100, 100), border=0)

@@ -1,4 +1,4 @@
-"""How patterns are explained, against counting by hand and Poisson statistics."""
+"""Residuals of patterns, compared with direct sums and with Poisson statistics."""
 
 from dataclasses import replace
 
@@ -16,9 +16,7 @@ from ptycho_torch.evaluation.metrics.residuals import (
 
 
 def predicted(result, scan, point):
-    """Expected counts of a pattern by NumPy alone: shift the probe, cut the patch, transform, add
-    the modes.
-    """
+    """Expected counts by NumPy: shift the probe, cut the patch, transform, add the modes."""
     height, width = scan.pattern_shape
     corner = scan.positions_px[point] - [height / 2, width / 2] - result.origin_yx
     whole = np.rint(corner).astype(int)
@@ -35,7 +33,7 @@ def predicted(result, scan, point):
 
 
 def masked(scan):
-    """The scan with a band of pixels that must not matter, and nonsense in them."""
+    """The scan with a masked band of pixels, which hold wrong counts."""
     mask = np.ones(scan.pattern_shape, dtype=bool)
     mask[:, 10:14] = False
     return replace(scan, counts=np.where(mask, scan.counts[:], 10**6), mask=mask)
@@ -72,9 +70,7 @@ def test_r_factor_of_the_truth_is_counting_noise(simulation):
 
 
 def test_the_r_factor_of_an_empty_object_needs_no_object(simulation):
-    """With two modes, and positions between the pixels: where the probe stands changes no
-    intensity.
-    """
+    """Two modes, and positions between the pixels: a shift of the probe changes no intensity."""
     probe = np.concatenate([simulation.scan.probe, 0.3j * simulation.scan.probe[:, ::-1]]).astype(
         np.complex64
     )
@@ -93,8 +89,8 @@ def test_r_free_is_the_r_factor_of_patterns_that_were_held_out(simulation):
 
 
 def test_chi_squared_agrees_with_a_direct_sum(simulation):
-    """The definition, pixel by pixel: bright ones alone, dark ones gathered along the rows until 5
-    photons are expected.
+    """The definition, pixel by pixel. A bright pixel is a cell; dark ones are added up along the
+    rows until 5 photons are expected.
     """
     scan, result = masked(simulation.scan), simulation.truth
     found = pattern_residuals(result, scan)
@@ -118,8 +114,8 @@ def test_chi_squared_agrees_with_a_direct_sum(simulation):
 
 @pytest.mark.parametrize("photons", [1e2, 1e3, 1e4, 1e6, 1e9])
 def test_chi_squared_per_degree_of_freedom_of_the_truth_is_one_at_any_dose(photons):
-    """The variance of a term is 2 + 1/I: at most 3 for a pixel, 2.25 for a cell. Seen: within 1.7
-    sigma.
+    """The variance of a term is 2 + 1/I: at most 3 for a pixel, 2.25 for a cell; measured: within
+    1.7 sigma.
     """
     made = simulate_scan(photons=photons, n_side=8, step_px=4, pattern_size=32, seed=11)
     found = pattern_residuals(made.truth, made.scan)
@@ -127,7 +123,7 @@ def test_chi_squared_per_degree_of_freedom_of_the_truth_is_one_at_any_dose(photo
 
 
 def test_a_stray_photon_in_the_dark_does_not_outweigh_a_pattern(simulation):
-    """A pixel in which 1e-5 photons are expected and 1 is counted has a term of 1e5 by itself."""
+    """A pixel with 1e-5 expected photons and 1 count would have a term of 1e5 on its own."""
     scan = simulation.scan
     dark = np.unravel_index(predicted(simulation.truth, scan, 20).argmin(), scan.pattern_shape)
     counts = scan.counts[:].copy()
@@ -154,7 +150,7 @@ def test_chi_squared_sees_a_blurred_image_and_a_wrong_dose(simulation):
 
 
 def test_the_pattern_that_is_wrong_stands_out(simulation):
-    """A pattern of another place at position 25."""
+    """The pattern of position 25 is replaced by that of another position."""
     counts = simulation.scan.counts[:].copy()
     counts[25] = counts[60]
     found = pattern_residuals(simulation.truth, replace(simulation.scan, counts=counts))

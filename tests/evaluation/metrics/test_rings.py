@@ -1,6 +1,4 @@
-"""Ring correlation and its threshold curves against direct sums, published numbers, and random
-numbers.
-"""
+"""Ring correlation and its threshold curves, compared with direct sums and published numbers."""
 
 import numpy as np
 import pytest
@@ -42,9 +40,7 @@ def test_ring_correlation_with_a_blank_image_is_zero(image):
 
 
 def test_ring_correlation_falls_where_one_image_ends():
-    """A sharp low-pass at 0.4 of Nyquist, known by construction; the window blurs it by a ring or
-    two.
-    """
+    """A sharp low-pass at 0.4 of Nyquist; the window blurs it by one or two rings."""
     rng = np.random.default_rng(2)
     white = noise(rng)
     radius = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.fftfreq(SIZE)) / 0.5
@@ -54,7 +50,7 @@ def test_ring_correlation_falls_where_one_image_ends():
 
 
 def test_ring_correlation_agrees_with_a_direct_sum(image):
-    """Ring 5, added up pixel by pixel."""
+    """The sum over ring 5, pixel by pixel."""
     other = image + gaussian_filter(np.random.default_rng(3).standard_normal((SIZE, SIZE)), 1)
     window = np.outer(np.hanning(SIZE), np.hanning(SIZE))
     a, b = (
@@ -74,8 +70,8 @@ def test_ring_correlation_agrees_with_a_direct_sum(image):
 
 
 def test_ring_correlation_of_noisy_images_is_the_signal_to_noise_ratio():
-    """Two images of one white object with noise of their own: FRC = s / (s + 1); with the object
-    itself sqrt(s / (s + 1)).
+    """Two images of one white object with independent noise have FRC = s / (s + 1); an image and
+    the object itself have sqrt(s / (s + 1)).
     """
     rng = np.random.default_rng(4)
     shape = (256, 256)
@@ -93,8 +89,8 @@ def test_ring_correlation_of_noisy_images_is_the_signal_to_noise_ratio():
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 90)])
 def test_samples_of_a_ring_are_those_that_the_spread_of_noise_shows(shape):
-    """The real part of the correlation of complex noise has the variance 1 / (2 n); 400 trials
-    leave 7 % of it.
+    """The real part of the correlation of complex noise has the variance 1 / (2 n), which 400
+    trials measure within 7 %.
     """
     rng = np.random.default_rng(5)
     trials = np.array(
@@ -125,7 +121,7 @@ def test_curves_for_halves_are_the_published_ones(criterion):
 
 def test_curves_for_full_sets_and_for_a_truth_by_hand():
     """One bit, s = 1, n = 4: (1 + 2/2 + 1/2) / (1 + 1 + 2/2), and (1 + 1/2) / sqrt(1 (2 + 2/2)).
-    Without end: 1/2, sqrt(1/2).
+    The limits for many samples are 1/2 and sqrt(1/2).
     """
     assert threshold_curve(np.array([4.0]), "one_bit", pair="full")[0] == pytest.approx(2.5 / 3)
     assert threshold_curve(np.array([4.0]), "one_bit", pair="truth")[0] == pytest.approx(
@@ -142,8 +138,8 @@ def test_curves_for_full_sets_and_for_a_truth_by_hand():
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_the_three_forms_of_a_criterion_give_one_resolution(criterion):
-    """A white object under noise that grows with frequency; the data are two halves, two full sets,
-    or one with the truth.
+    """A white object with noise that grows with frequency; the pair is two halves, two full sets,
+    or a full set and the truth.
     """
     rng = np.random.default_rng(6)
     shape = (256, 256)
@@ -151,8 +147,8 @@ def test_the_three_forms_of_a_criterion_give_one_resolution(criterion):
     truth = noise(rng, shape)
 
     def measured(share):
-        """An image from a share of the data: the noise power is that of all data over the share; it
-        equals the signal at 0.5.
+        """An image from a fraction of the data: its noise power is that of all data, divided by the
+        fraction; that of all data equals the signal at 0.5.
         """
         return truth + np.fft.ifft2(
             np.fft.fft2(noise(rng, shape)) * 10 ** (2 * (radius - 0.5)) / np.sqrt(share)

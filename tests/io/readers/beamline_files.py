@@ -1,4 +1,4 @@
-"""Functions that write a measured scan as the programs of the field do."""
+"""Functions that write a measured scan in the formats of other programs."""
 
 import h5py
 import hdf5plugin
@@ -6,9 +6,7 @@ import numpy as np
 
 
 def write_cxi(path, measured):
-    """As `cdtools.tools.data` writes it: soft links, sample translations, basis vectors in
-    columns.
-    """
+    """As `cdtools.tools.data` writes it: soft links, translations, basis vectors in columns."""
     with h5py.File(path, "w") as file:
         file["cxi_version"] = 160
         file["number_of_entries"] = 1
@@ -32,9 +30,7 @@ def write_cxi(path, measured):
 
 
 def write_nexus(path, measured, *, raster=True):
-    """As the NXcxi_ptycho definition has it: classes, a raster of rank 4, positions in micrometres,
-    energy in keV.
-    """
+    """As NXcxi_ptycho defines it: classes, a raster of rank 4, micrometres, keV."""
     with h5py.File(path, "w") as file:
 
         def group(name, kind):
@@ -113,9 +109,7 @@ def write_ptychi(folder, measured):
 
 
 def write_ptyd(path, measured, *, energy=None, propagation="farfield", chunks=3):
-    """As `ptypy.core.data.PtyScan` writes it: chunks, keV, the string 'None' for what is not
-    set.
-    """
+    """As `ptypy.core.data.PtyScan` writes it: chunks, keV, 'None' for a value that is not set."""
     with h5py.File(path, "w") as file:
         meta = file.create_group("meta")
         meta["version"], meta["label"] = "0.1", "None"
@@ -157,9 +151,7 @@ def write_nsls2(path, measured):
 
 
 def write_ptychonn(path, measured):
-    """As PtychoNN's training data: patterns as recorded, phases and amplitudes, positions in object
-    pixels.
-    """
+    """As PtychoNN's training data: patterns, phases, amplitudes, positions in object pixels."""
     labels = np.zeros((measured.n, 2, *measured.shape), dtype=np.float32)
     positions = measured.scan.positions_px
     np.savez(path, reciprocal=measured.counts.astype(np.float32), real=labels, scan=positions)

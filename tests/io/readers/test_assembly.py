@@ -1,4 +1,4 @@
-"""Crop, bin, turn, centre: what is done to patterns, and that the physics still holds."""
+"""Cropping, binning, turning and centring of patterns, and the physics after each of them."""
 
 import dataclasses
 
@@ -64,7 +64,7 @@ def test_a_bin_with_a_bad_pixel_is_bad(tmp_path, scan_file):
 
 
 def test_a_cropped_probe_predicts_the_cropped_patterns(source, measured):
-    """The middle of the probe's spectrum: empty space gives the middle of its pattern."""
+    """With empty space as the object, the cropped probe gives the middle of the whole pattern."""
     scan = read(source, crop=24)
     pattern = np.fft.fftshift(far_field(torch.from_numpy(measured.probe)).abs().square().numpy()[0])
     cropped = np.fft.fftshift(far_field(torch.from_numpy(scan.probe)).abs().square().numpy()[0])
@@ -73,9 +73,7 @@ def test_a_cropped_probe_predicts_the_cropped_patterns(source, measured):
 
 
 def test_the_object_explains_the_cropped_patterns(source, measured):
-    """Against the truth resampled to the larger pixel, the residual stays far below that of empty
-    space.
-    """
+    """The truth, resampled to the larger pixel, has a far smaller residual than empty space."""
     scan = read(source, crop=24)
     truth = measured.truth
     frame = (

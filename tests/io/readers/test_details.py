@@ -1,4 +1,4 @@
-"""What single formats ask for: units, masks, darks, signs, pairs, links."""
+"""Details of single formats: units, masks, darks, signs, pairs, links."""
 
 import h5py
 import numpy as np

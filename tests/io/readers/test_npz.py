@@ -1,6 +1,4 @@
-"""NPZ files of PtychoPINN and Ptychodus: what is read from good ones, and what is said of bad
-ones.
-"""
+"""NPZ files of PtychoPINN and Ptychodus: good ones are read, bad ones get a sentence."""
 
 import json
 import pickle
@@ -15,16 +13,13 @@ from ptycho_torch.io.readers import read_scan
 
 @pytest.fixture
 def arrays():
-    """A scan as Ptychodus exports it: 12 patterns of 16x16 counts, a probe at an arbitrary
-    scale.
-    """
+    """A scan as Ptychodus exports it: 12 patterns of 16x16 counts, a probe of arbitrary scale."""
     rng = np.random.default_rng(0)
     y = np.arange(16) - 8
     probe = np.exp(-(y[:, None] ** 2 + y**2) / 10) * np.exp(0.1j * y)
+    expected = 40 * np.exp(-(y[:, None] ** 2 + y**2) / 20)
     return {
-        "diff3d": rng.poisson(40 * np.exp(-(y[:, None] ** 2 + y**2) / 20), (12, 16, 16)).astype(
-            np.uint16
-        ),
+        "diff3d": rng.poisson(expected, (12, 16, 16)).astype(np.uint16),
         "xcoords": np.linspace(20, 60, 12),
         "ycoords": np.linspace(70, 30, 12),
         "probeGuess": probe.astype(np.complex64),
@@ -95,7 +90,7 @@ def test_every_variant_of_a_scan_is_the_same_scan(write, arrays):
         assert np.allclose(scan.probe, plain.probe, rtol=1e-4)
 
 
-def test_amplitude_is_recognised_and_said(write, arrays):
+def test_amplitude_is_recognised_and_reported(write, arrays):
     scan = read_scan(write(diff3d=(np.sqrt(arrays["diff3d"]) / 12).astype(np.float32)))
     assert any("read as amplitudes" in decision for decision in scan.decisions)
 
@@ -115,7 +110,7 @@ def test_values_that_could_be_either_are_refused_and_the_flag_decides(write, arr
     )
 
 
-def test_whole_numbers_can_be_read_as_amplitudes_when_told(write):
+def test_whole_numbers_are_read_as_amplitudes_with_the_flag(write):
     path = write(diff3d=np.full((12, 16, 16), 3, dtype=np.int32))
     assert np.array_equal(
         read_scan(path, options=ReadingOptions(diffraction="amplitude")).counts[:],
@@ -153,7 +148,7 @@ def test_missing_scan_index_counts_from_zero(write):
 
 
 class Trap:
-    """Unpickling it writes a file."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -175,7 +170,7 @@ def test_a_pickle_is_never_executed(write, tmp_path):
     assert sprung.exists()
 
 
-def test_metadata_of_ptychopinn_is_left_out_and_said(write):
+def test_metadata_of_ptychopinn_is_left_out_and_reported(write):
     metadata = np.array(json.dumps({"physics_parameters": {"nphotons": 1e9}}), dtype=object)
     assert (
         "_metadata holds a pickled object and was left out"

@@ -1,4 +1,4 @@
-"""What is written is read back as the same, whole or not at all."""
+"""Written files are read back with the same content; a file appears whole or not at all."""
 
 import dataclasses
 import logging
@@ -27,7 +27,7 @@ FLOAT32 = 1e-6
 
 @pytest.fixture
 def scan(simulation):
-    """With a bad pixel and an index that does not start at 0."""
+    """A scan with a bad pixel and an index that does not start at 0."""
     mask = simulation.scan.mask.copy()
     mask[3, 5] = False
     counts = np.where(mask, simulation.scan.counts, 0).astype(np.uint32)
@@ -64,7 +64,7 @@ def test_a_scan_without_metres_names_the_flags(format_name, tmp_path, scan):
     assert not any(tmp_path.iterdir())
 
 
-def test_what_has_no_place_is_named(tmp_path, scan, caplog):
+def test_fields_that_a_format_cannot_hold_are_named(tmp_path, scan, caplog):
     caplog.set_level(logging.INFO, "ptycho_torch")
     for format_name, left in (
         ("npz", "energy_ev"),
@@ -77,7 +77,7 @@ def test_what_has_no_place_is_named(tmp_path, scan, caplog):
 
 
 class Unreadable:
-    """Patterns whose file breaks off."""
+    """Patterns that raise `OSError` when they are read."""
 
     shape, dtype = (64, 32, 32), np.dtype(np.uint32)
 
@@ -87,12 +87,9 @@ class Unreadable:
 
 @pytest.mark.parametrize("format_name", SCAN_WRITERS)
 def test_a_file_appears_whole_or_not_at_all(format_name, tmp_path, scan):
+    unreadable = dataclasses.replace(scan, counts=Unreadable())
     with pytest.raises(OSError, match="broken"):
-        write_scan(
-            tmp_path / "scan",
-            dataclasses.replace(scan, counts=Unreadable()),
-            format_name=format_name,
-        )
+        write_scan(tmp_path / "scan", unreadable, format_name=format_name)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
