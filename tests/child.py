@@ -2,6 +2,7 @@
 real, and soon there.
 """
 
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -47,13 +48,16 @@ def train(
 
 
 def finish(process: ForkServerProcess) -> int | None:
-    """Exit status of a process; negative is the signal that ended it. One that does not end is
-    killed.
+    """Exit status of a process; negative is the signal that ended it.
+
+    One that does not end is killed, and so are the processes that it started and left.
     """
     process.join(START_S)
     if process.is_alive():
         process.kill()
         process.join()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     return process.exitcode
 
 
@@ -70,6 +74,7 @@ def _train(argv: list[str], output: str, moment: Moment | None, largest_file: in
     """Runs in the child."""
     from ptycho_torch.train import main
 
+    os.setpgrp()
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
