@@ -17,6 +17,7 @@ _HOME = {  # public name -> module; imported on first use, so that `--help` need
     "Group": "data.scan",
     "Reconstruction": "data.scan",
     "Scan": "data.scan",
+    "MeasurementFaults": "data.measurement_faults",
     "simulate_scan": "data.simulation",
     "RunDir": "io.run_dir",
     "read_scan": "io.readers",

@@ -54,6 +54,7 @@ class Mutant:
     tests: str
 
 
+FAULTS = "tests/data/test_measurement_faults.py"
 PHYSICS, STITCHING, MIRRORS = (
     "tests/physics/test_physics.py",
     "tests/inference/test_stitching.py",
@@ -381,6 +382,41 @@ MUTANTS = [
         ".add_(patch)",
         ".copy_(patch)",
         STITCHING,
+    ),
+    Mutant(
+        "the scan turned the other way",
+        "data/measurement_faults.py",
+        "[[cosine, -sine], [sine, cosine]]",
+        "[[cosine, sine], [-sine, cosine]]",
+        FAULTS,
+    ),
+    Mutant(
+        "the mean flux left as it was drawn",
+        "data/measurement_faults.py",
+        "return flux / flux.mean()",
+        "return flux",
+        FAULTS,
+    ),
+    Mutant(
+        "background as a share of the other light",
+        "data/measurement_faults.py",
+        "faults.background / (1 - faults.background)",
+        "faults.background",
+        FAULTS,
+    ),
+    Mutant(
+        "the file knows where the probe wandered",
+        "data/simulation.py",
+        "positions_in_file(positions_px,",
+        "positions_in_file(truth.positions_px,",
+        FAULTS,
+    ),
+    Mutant(
+        "displaced copies that add light",
+        "data/measurement_faults.py",
+        ".numpy() / math.sqrt(len(shifts))",
+        ".numpy()",
+        FAULTS,
     ),
     Mutant(
         "pickle allowed",

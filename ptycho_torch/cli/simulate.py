@@ -1,10 +1,12 @@
 """`ptycho-torch simulate`: write a simulated scan and its truth."""
 
 import logging
+from dataclasses import fields
 
 from ptycho_torch.config import SimulationConfig
 from ptycho_torch.config.parser import to_yaml
-from ptycho_torch.data.simulation import simulate_scan
+from ptycho_torch.data.measurement_faults import MeasurementFaults, in_words
+from ptycho_torch.data.simulation import NO_FAULTS, simulate_scan
 from ptycho_torch.evaluation.plots import save_simulation
 from ptycho_torch.io.files import write_text
 from ptycho_torch.io.run_dir import RunDir
@@ -17,15 +19,18 @@ def simulate(config: SimulationConfig) -> RunDir:
     """Write a simulated scan, its truth, and a picture of both.
 
     Args:
-        config: Size, dose and seed of the scan, and the folder.
+        config: Size, dose, faults and seed of the scan, and the folder.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: If the folder holds a run already or cannot be written.
+        InputError: If the folder holds a run already or cannot be written, or the faults are too
+            large for the scan.
     """
     run = RunDir(config.output_dir)
+    names = [field.name for field in fields(MeasurementFaults)]
+    faults = MeasurementFaults(**{name: getattr(config, name) for name in names})
     with run.claim("simulate", overwrite=config.overwrite):
         made = simulate_scan(
             photons=config.photons,
@@ -33,6 +38,7 @@ def simulate(config: SimulationConfig) -> RunDir:
             step_px=config.step_px,
             pattern_size=config.pattern_size,
             seed=config.seed,
+            faults=faults,
         )
         write_text(run.config, to_yaml(config))
         write_scan(run.scan_file(config.format), made.scan, format_name=config.format)
@@ -42,4 +48,6 @@ def simulate(config: SimulationConfig) -> RunDir:
     logger.info(
         "simulated %d patterns: %s (the known object: %s)", len(made.scan), scan_file, run.truth
     )
+    if faults != NO_FAULTS:
+        logger.info("the measurement has faults: %s", "; ".join(in_words(faults)))
     return run

@@ -20,6 +20,7 @@ from ptycho_torch.errors import InputError
 
 MAX_RATE = 1000.0  # of the optimiser; with more the weights leave the range of numbers at once
 MAX_PHOTONS = 1e15  # per exposure; NumPy draws no larger Poisson numbers safely
+MAX_BACKGROUND = 0.99  # share of the light; with more there is no pattern left to see
 MAX_WORKERS = 256  # processes; more of them fill the memory and load nothing faster
 
 
@@ -129,6 +130,51 @@ class SimulationConfig(OutputOptions, SeedOptions):
         "distance of neighbouring positions", default=5.0, unit="object pixels", minimum=0.1
     )
     pattern_size: int = option("detector pixels along each side", default=64, minimum=16)
+    position_error_px: float = option(
+        "error of the positions in the scan's file, rms of each axis",
+        default=0.0,
+        unit="object pixels",
+        minimum=0.0,
+    )
+    position_scale: float = option(
+        "size of the true scan relative to the one in the file; 1.02: 2 % larger",
+        default=1.0,
+        above=0.0,
+    )
+    position_rotation_deg: float = option(
+        "angle by which the true scan is turned against the one in the file, counterclockwise in a "
+        "picture",
+        default=0.0,
+        unit="degrees",
+    )
+    flux_spread: float = option(
+        "standard deviation of the photons of a shot, relative to their mean",
+        default=0.0,
+        minimum=0.0,
+        maximum=1.0,
+    )
+    background: float = option(
+        "share of the counted photons that are background: 3/5 of it a smooth halo, 2/5 flat",
+        default=0.0,
+        minimum=0.0,
+        maximum=MAX_BACKGROUND,
+    )
+    source_size_px: float = option(
+        "size of the source's image on the sample, rms of each axis",
+        default=0.0,
+        unit="object pixels",
+        minimum=0.0,
+    )
+    motion_px: float = option(
+        "way of the sample in x during a shot", default=0.0, unit="object pixels", minimum=0.0
+    )
+    probe_drift: float = option(
+        "relative change of the defocus, from minus this at the first pattern to plus this at the "
+        "last; at 0.1 the probe also wanders around a circle of 1.8 pixels",
+        default=0.0,
+        minimum=0.0,
+        maximum=1.0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,33 @@ def defocused(probe: NDArray[np.complex64], curvature: float) -> NDArray[np.comp
     return np.fft.ifft2(np.fft.fft2(probe) * phase).astype(np.complex64)
 
 
+def defocus_curvature(probe: NDArray[np.complexfloating]) -> float:
+    """How far a probe is out of focus: c of `defocused`, in the square of a pixel.
+
+    A defocus moves what has the frequency q by ``c q`` pixels. That is the slope of the phase of
+    the probe's Fourier transform, and c is fitted to it by least squares, weighted by the light.
+
+    Args:
+        probe: Modes, complex, (M, H, W); the beam must be smaller than its window.
+
+    Returns:
+        c; 0 in focus, the mean of y and x for an astigmatic beam.
+    """
+    axes = (-2, -1)
+    spectrum = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, axes=axes)), axes=axes)
+    covariance = variance = 0.0
+    for axis in axes:
+        size = probe.shape[axis]
+        waves = np.moveaxis(spectrum, axis, -1)
+        steps = waves[..., 1:] * waves[..., :-1].conj()  # its phase is 2 pi c q / size
+        frequency = (np.arange(size - 1) + 0.5 - size // 2) / size
+        weight = np.abs(steps)
+        off_centre = frequency - np.sum(weight * frequency) / np.sum(weight)
+        covariance += float(np.sum(weight * off_centre * np.angle(steps))) * size / (2 * np.pi)
+        variance += float(np.sum(weight * off_centre**2))
+    return covariance / variance
+
+
 def squared_frequency(shape: tuple[int, ...]) -> NDArray[np.float64]:
     """``|q|^2`` in cycles a pixel, (H, W), zero frequency at ``[0, 0]``."""
     height, width = shape
@@ -138,7 +165,13 @@ def resample_probe(
     return Window.central(shape, window).apply(small)
 
 
-def annular_probe(size: int, *, beam: float = BEAM) -> NDArray[np.complex64]:
+def annular_probe(
+    size: int,
+    *,
+    beam: float = BEAM,
+    aperture: float = APERTURE,
+    central_stop: float = CENTRAL_STOP,
+) -> NDArray[np.complex64]:
     """A zone plate's beam out of focus, of unit power, (1, size, size).
 
     It is an annular pupil with a quadratic phase.
@@ -146,15 +179,17 @@ def annular_probe(size: int, *, beam: float = BEAM) -> NDArray[np.complex64]:
     Args:
         size: Of the window.
         beam: Diameter as a fraction of the window; it is in proportion to the defocus.
+        aperture: Outer radius of the pupil, as a fraction of the detector's half width.
+        central_stop: Its inner radius, as a fraction of the outer.
     """
     frequency = np.fft.fftfreq(size) * 2  # 1 at Nyquist
     radius = np.hypot(frequency[:, None], frequency)
     softness = 1 / size  # half a pixel of the detector
-    pupil = _soft_step((APERTURE - radius) / softness) * _soft_step(
-        (radius - CENTRAL_STOP * APERTURE) / softness
+    pupil = _soft_step((aperture - radius) / softness) * _soft_step(
+        (radius - central_stop * aperture) / softness
     )
     curvature = (
-        math.pi * beam * size / (4 * APERTURE)
+        math.pi * beam * size / (4 * aperture)
     )  # moves the pupil's rim to the rim of the beam
     probe = np.fft.fftshift(np.fft.ifft2(pupil * np.exp(1j * curvature * radius**2)))
     return (probe / np.linalg.norm(probe)).astype(np.complex64)[None]

@@ -212,6 +212,15 @@ class Reconstruction:
         scan_index: Identifiers of the exposures used, int64, (N,).
         pixel_size_m: Object pixel ``(y, x)``, in metres, where known.
         instrument: Known facts about the experiment.
+        flux: Photons of each shot relative to their mean, float64, (N,), mean 1; None where the
+            shots are equal.
+        background: Expected photons of each pixel of every pattern that did not come through the
+            object, float32, (H, W), not negative; None where there are none.
+        probe_components: What a probe that changes over the scan may differ by, complex64,
+            (K, M, H, W), in sqrt(photons). The probe of pattern n is
+            ``probe + sum_k probe_weights[n, k] probe_components[k]``; None where it does not
+            change.
+        probe_weights: Of the components in each pattern, float32, (N, K); None without components.
     """
 
     object: NDArray[np.complex64]
@@ -222,3 +231,7 @@ class Reconstruction:
     scan_index: NDArray[np.int64]
     pixel_size_m: tuple[float, float] | None = None
     instrument: Instrument = Instrument()
+    flux: NDArray[np.float64] | None = None
+    background: NDArray[np.float32] | None = None
+    probe_components: NDArray[np.complex64] | None = None
+    probe_weights: NDArray[np.float32] | None = None

@@ -1,13 +1,25 @@
 """Simulated scans of known objects: object, probe, positions, and Poisson counts."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from ptycho_torch.data.measurement_faults import (
+    MeasurementFaults,
+    background_of,
+    check_displacements,
+    displaced_copies,
+    displacements,
+    draw_flux,
+    drifting_probe,
+    positions_in_file,
+    scan_time,
+    wander,
+)
 from ptycho_torch.data.probe import annular_probe
 from ptycho_torch.data.scan import Instrument, Reconstruction, Scan
 from ptycho_torch.physics.forward import diffraction_intensity
@@ -17,13 +29,11 @@ from ptycho_torch.physics.probe_shift import shift_probe
 JITTER = 0.2  # of the step; breaks the raster, whose symmetry would show in the image
 MARGIN_PX = 2  # of the object beyond the outermost patches
 CHUNK = 64  # patterns simulated at once
-APERTURE = 0.4  # outer radius of the pupil, as a fraction of the detector's half width
-CENTRAL_STOP = 0.4  # inner radius of the pupil, as a fraction of the outer
 INSTRUMENT = Instrument(
     energy_ev=8000.0, distance_m=1.0, detector_pixel_m=(75e-6, 75e-6)
 )  # of a hard X-ray beamline
-BEAM = 0.4  # diameter of the defocused beam, as a fraction of the window
 DARKEST = 0.52  # amplitude of the object
+NO_FAULTS = MeasurementFaults()
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,8 @@ class Simulation:
 
     Attributes:
         scan: As measured.
-        truth: Object, probe and positions, in the frame of the scan.
+        truth: Object, in the frame of the scan; probe, positions, flux and background as they
+            really were.
     """
 
     scan: Scan
@@ -48,6 +59,7 @@ def simulate_scan(
     seed: int = 0,
     probe: NDArray[np.complex64] | None = None,
     darkest: float = DARKEST,
+    faults: MeasurementFaults = NO_FAULTS,
 ) -> Simulation:
     """A raster scan with jitter over a random object.
 
@@ -56,41 +68,101 @@ def simulate_scan(
         n_side: Positions along each side.
         step_px: Distance of neighbouring positions, in object pixels.
         pattern_size: Detector pixels along each side.
-        seed: Of object, positions and counting noise.
+        seed: Of object, positions, faults and counting noise.
         probe: Modes of the illumination, (M, H, W), at any scale; by default `annular_probe`.
         darkest: Smallest amplitude of the object, within [0, 1].
+        faults: What the measurement does wrong. The scan holds what a file would say, the truth
+            what really was.
 
     Returns:
         The scan and the truth; both use the same frame.
+
+    Raises:
+        InputError: If the faults displace the probe out of its window.
     """
     rng = np.random.default_rng(seed)
-    positions = raster_positions(n_side, step_px, rng) + pattern_size / 2 + MARGIN_PX
-    size = math.ceil(positions.max() + pattern_size / 2) + MARGIN_PX
-    truth_object = random_object(size, rng, darkest=darkest)
+    # a wandering probe needs more object than the margin once it goes further than that
+    margin = max(MARGIN_PX, math.ceil(np.abs(wander(n_side**2, faults)).max()))
+    positions = raster_positions(n_side, step_px, rng) + pattern_size / 2 + margin
+    size = math.ceil(positions.max() + pattern_size / 2) + margin
+    transmission = random_object(size, rng, darkest=darkest)
     modes = annular_probe(pattern_size) if probe is None else probe
-    probe = modes * np.float32(math.sqrt(photons) / np.linalg.norm(modes))
-    intensity, light = expected_counts(truth_object, probe, positions)
+    modes = modes * np.float32(math.sqrt(photons) / np.linalg.norm(modes))
+    return measure(transmission, modes, positions, faults=faults, seed=seed, rng=rng)
+
+
+def measure(
+    transmission: NDArray[np.complex64],
+    probe: NDArray[np.complex64],
+    positions_px: NDArray[np.float64],
+    *,
+    faults: MeasurementFaults = NO_FAULTS,
+    seed: int,
+    rng: np.random.Generator,
+) -> Simulation:
+    """A scan of an object, with the faults of a measurement and counting noise.
+
+    Args:
+        transmission: The object, complex, (Y, X); it must hold all patches.
+        probe: Modes of the illumination, complex, (M, H, W), in sqrt(photons).
+        positions_px: Patch centres ``(y, x)`` that the scan was meant to have, (N, 2).
+        faults: What the measurement does wrong.
+        seed: Of the faults.
+        rng: Of the counting noise.
+
+    Returns:
+        The scan, with the given probe and with positions as a file would give them; and the truth.
+
+    Raises:
+        InputError: If the faults displace the probe out of its window.
+        ValueError: If a patch reaches beyond the object.
+    """
+    count, shape = len(positions_px), (probe.shape[-2], probe.shape[-1])
+    check_displacements(faults, shape)
+    # 1. what really happens
+    truth = Reconstruction(
+        object=transmission,
+        coverage=np.zeros(transmission.shape, dtype=np.float32),
+        origin_yx=np.zeros(2),
+        probe=displaced_copies(probe, displacements(faults)),
+        positions_px=positions_px + wander(count, faults) if faults.probe_drift else positions_px,
+        scan_index=np.arange(count),
+        pixel_size_m=INSTRUMENT.object_pixel_m(shape),
+        instrument=INSTRUMENT,
+        flux=draw_flux(count, faults, seed),
+    )
+    if faults.probe_drift:
+        components, weights = drifting_probe(probe, scan_time(count), faults.probe_drift)
+        truth = replace(
+            truth,
+            probe_components=displaced_copies(components, displacements(faults)),
+            probe_weights=weights,
+        )
+    intensity, light = expected_counts(
+        truth.object,
+        truth.probe,
+        truth.positions_px,
+        flux=truth.flux,
+        probe_components=truth.probe_components,
+        probe_weights=truth.probe_weights,
+    )
+    truth = replace(truth, coverage=(light / light.max()).astype(np.float32))
+    if faults.background:
+        mean_photons = float(intensity.sum(axis=(1, 2), dtype=np.float64).mean())
+        background = background_of(faults, mean_photons, shape)
+        truth = replace(truth, background=background)
+        intensity += background
+    # 2. what is counted, and what the file says
     counts = rng.poisson(intensity)
-    index = np.arange(len(positions))
     scan = Scan(
         counts=counts.astype(np.uint16 if counts.max() <= np.iinfo(np.uint16).max else np.uint32),
-        positions_px=positions,
+        positions_px=positions_in_file(positions_px, faults, seed),
         probe=probe,
-        mask=np.ones((pattern_size, pattern_size), dtype=bool),
-        scan_index=index,
-        pixel_size_m=INSTRUMENT.object_pixel_m((pattern_size, pattern_size)),
+        mask=np.ones(shape, dtype=bool),
+        scan_index=truth.scan_index,
+        pixel_size_m=truth.pixel_size_m,
         instrument=INSTRUMENT,
         source="simulation",
-    )
-    truth = Reconstruction(
-        object=truth_object,
-        coverage=(light / light.max()).astype(np.float32),
-        origin_yx=np.zeros(2),
-        probe=probe,
-        positions_px=positions,
-        scan_index=index,
-        pixel_size_m=scan.pixel_size_m,
-        instrument=INSTRUMENT,
     )
     return Simulation(scan, truth)
 
@@ -151,9 +223,18 @@ def _random_shapes(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def expected_counts(
-    truth: NDArray[np.complex64], probe: NDArray[np.complex64], positions_px: NDArray[np.float64]
+    truth: NDArray[np.complex64],
+    probe: NDArray[np.complex64],
+    positions_px: NDArray[np.float64],
+    *,
+    flux: NDArray[np.float64] | None = None,
+    probe_components: NDArray[np.complex64] | None = None,
+    probe_weights: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Expected photons of every pattern, (N, H, W), and the light on the object, (Y, X)."""
+    """Expected photons of every pattern, (N, H, W), and the light on the object, (Y, X).
+
+    Without background; the arguments are those of `Reconstruction`.
+    """
     shape = probe.shape[-2:]
     canvas, modes = torch.from_numpy(truth)[None], torch.from_numpy(probe)
     corners = torch.from_numpy(positions_px - np.asarray(shape) / 2)
@@ -162,9 +243,16 @@ def expected_counts(
     for chunk in torch.split(torch.arange(len(positions_px)), CHUNK):
         whole, fraction = split_corners(corners[chunk])
         indices = patch_indices(whole[None], (shape[0], shape[1]), (truth.shape[0], truth.shape[1]))
-        shifted = shift_probe(modes, fraction)
-        intensity[chunk] = diffraction_intensity(
-            extract_patches(canvas, indices)[0], shifted
-        ).numpy()
-        light.index_add_(0, indices.reshape(-1), shifted.abs().square().sum(dim=1).reshape(-1))
+        beam = modes
+        if probe_components is not None and probe_weights is not None:
+            weights = torch.from_numpy(probe_weights)[chunk].to(modes.dtype)
+            beam = modes + torch.tensordot(weights, torch.from_numpy(probe_components), dims=1)
+        shifted = shift_probe(beam, fraction)
+        photons = shifted.abs().square().sum(dim=1)
+        expected = diffraction_intensity(extract_patches(canvas, indices)[0], shifted)
+        if flux is not None:
+            relative = torch.from_numpy(flux)[chunk, None, None].float()
+            photons, expected = relative * photons, relative * expected
+        intensity[chunk] = expected.numpy()
+        light.index_add_(0, indices.reshape(-1), photons.reshape(-1))
     return intensity, light.reshape(truth.shape).numpy()

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptycho_torch.data.scan import Instrument, Reconstruction
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.npz import DAMAGE
 
 REQUIRED = ("object", "coverage", "origin_yx", "probe", "positions_px", "scan_index")
+MEASUREMENT = ("flux", "background", "probe_components", "probe_weights")
 OPTIONAL = ("pixel_size_m", "energy_ev", "distance_m", "detector_pixel_m")
 
 
@@ -26,12 +28,14 @@ def read_reconstruction(path: Path) -> Reconstruction:
                     f"{path}: key '{missing[0]}' is missing; expected a reconstruction.npz of this "
                     "package"
                 )
-            fields = {key: archive[key] for key in REQUIRED}
+            measured = [key for key in MEASUREMENT if key in archive.files]
+            fields = {key: archive[key] for key in (*REQUIRED, *measured)}
             known = {key: archive[key].ravel().tolist() for key in OPTIONAL if key in archive.files}
     except DAMAGE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not a readable reconstruction ({error})") from error
+    _check_measurement(path, fields)
     size, detector = known.get("pixel_size_m"), known.get("detector_pixel_m")
     return Reconstruction(
         **fields,
@@ -42,3 +46,23 @@ def read_reconstruction(path: Path) -> Reconstruction:
             detector_pixel_m=(detector[0], detector[-1]) if detector else None,
         ),
     )
+
+
+def _check_measurement(path: Path, fields: dict[str, NDArray]) -> None:
+    """Raise `InputError` for what was found about the measurement, if its shapes are not right."""
+    for key, other in (
+        ("probe_components", "probe_weights"),
+        ("probe_weights", "probe_components"),
+    ):
+        if key not in fields and other in fields:
+            raise InputError(f"{path}: key '{key}' is missing beside '{other}'")
+    patterns, probe = len(fields["positions_px"]), fields["probe"].shape
+    count = len(fields.get("probe_components", np.empty(0)))
+    for key, expected in (
+        ("flux", (patterns,)),
+        ("background", probe[-2:]),
+        ("probe_weights", (patterns, count)),
+        ("probe_components", (count, *probe)),
+    ):
+        if key in fields and fields[key].shape != expected:
+            raise InputError(f"{path}: '{key}' has shape {fields[key].shape}; expected {expected}")

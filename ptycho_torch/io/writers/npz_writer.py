@@ -20,6 +20,17 @@ def write_reconstruction(path: Path, result: Reconstruction) -> None:
         "positions_px": result.positions_px.astype(np.float64),
         "scan_index": result.scan_index.astype(np.int64),
     }
+    measurement = {
+        "flux": (result.flux, np.float64),
+        "background": (result.background, np.float32),
+        "probe_components": (result.probe_components, np.complex64),
+        "probe_weights": (result.probe_weights, np.float32),
+    }
+    fields |= {
+        key: values.astype(kind)
+        for key, (values, kind) in measurement.items()
+        if values is not None
+    }
     known = {"pixel_size_m": result.pixel_size_m, **vars(result.instrument)}
     fields |= {
         key: np.asarray(value, dtype=np.float64)

@@ -101,6 +101,54 @@ def test_a_reconstruction_comes_back_with_its_experiment(tmp_path, simulation):
     assert back.pixel_size_m == simulation.truth.pixel_size_m
 
 
+@pytest.fixture
+def variable(simulation):
+    """A reconstruction with everything that may be known about its measurement."""
+    rng, (n, (modes, height, width)) = np.random.default_rng(0), (64, simulation.truth.probe.shape)
+    components = rng.normal(size=(2, modes, height, width, 2)) @ [1, 1j]
+    return dataclasses.replace(
+        simulation.truth,
+        flux=rng.uniform(0.5, 1.5, n),
+        background=rng.uniform(0, 3, (height, width)).astype(np.float32),
+        probe_components=components.astype(np.complex64),
+        probe_weights=rng.normal(size=(n, 2)).astype(np.float32),
+    )
+
+
+MEASUREMENT = ("flux", "background", "probe_components", "probe_weights")
+
+
+def test_what_is_known_about_the_measurement_comes_back(tmp_path, variable, simulation):
+    path = tmp_path / "reconstruction.npz"
+    write_reconstruction(path, variable)
+    back = read_reconstruction(path)
+    for name in MEASUREMENT:
+        kept, given = getattr(back, name), getattr(variable, name)
+        assert np.array_equal(kept, given)
+        assert kept.dtype == given.dtype
+    write_reconstruction(path, simulation.truth)
+    back = read_reconstruction(path)
+    assert [getattr(back, name) for name in MEASUREMENT] == [None] * 4
+
+
+@pytest.mark.parametrize("name", MEASUREMENT)
+def test_a_measurement_of_the_wrong_size_is_refused_by_name(name, tmp_path, variable):
+    path = tmp_path / "reconstruction.npz"
+    write_reconstruction(
+        path, dataclasses.replace(variable, **{name: getattr(variable, name)[..., 1:]})
+    )
+    with pytest.raises(InputError, match=f"'{name}' has shape"):
+        read_reconstruction(path)
+
+
+@pytest.mark.parametrize("name", ["probe_components", "probe_weights"])
+def test_components_without_weights_are_refused_and_so_are_weights(name, tmp_path, variable):
+    path = tmp_path / "reconstruction.npz"
+    write_reconstruction(path, dataclasses.replace(variable, **{name: None}))
+    with pytest.raises(InputError, match=f"'{name}' is missing"):
+        read_reconstruction(path)
+
+
 def test_all_result_formats_lie_in_the_run_folder(tmp_path, simulation):
     run = RunDir(tmp_path)
     write_formats(run, simulation.truth, list(RESULT_WRITERS))
