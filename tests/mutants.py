@@ -61,6 +61,7 @@ PHYSICS, STITCHING, MIRRORS = (
     "tests/data/test_augmentation.py",
 )
 TRUTH = "tests/test_wrong_image.py::test_the_image_is_the_known_object"
+MEASUREMENT = "tests/refinement/test_measurement.py"
 NPZ, GROUPING, REFINEMENT = (
     "tests/io/readers/test_npz.py",
     "tests/data/test_grouping.py",
@@ -70,9 +71,9 @@ NPZ, GROUPING, REFINEMENT = (
 MUTANTS = [
     Mutant(
         "fftshift left out",
-        "physics/forward.py",
-        "return torch.fft.fftshift(incoherent_sum(waves), dim=(-2, -1))",
-        "return incoherent_sum(waves)",
+        "physics/propagation.py",
+        "return torch.fft.fftshift(image, dim=(-2, -1))",
+        "return image",
         PHYSICS,
     ),
     Mutant(
@@ -84,9 +85,9 @@ MUTANTS = [
     ),
     Mutant(
         "conj missing",
-        "physics/backprojection.py",
-        "(probe.conj() * far_field_adjoint",
-        "(probe * far_field_adjoint",
+        "physics/forward.py",
+        "return coherent_sum(probe.conj() * exit_waves)",
+        "return coherent_sum(probe * exit_waves)",
         PHYSICS,
     ),
     Mutant(
@@ -113,8 +114,8 @@ MUTANTS = [
     Mutant(
         "transform not unitary",
         "physics/propagation.py",
-        'fft2(waves, norm="ortho")\n\n\ndef',
-        "fft2(waves)\n\n\ndef",
+        'return torch.fft.fft2(waves, norm="ortho")',
+        "return torch.fft.fft2(waves)",
         PHYSICS,
     ),
     Mutant(
@@ -126,14 +127,14 @@ MUTANTS = [
     ),
     Mutant(
         "mask inverted in the loss",
-        "physics/likelihood.py",
+        "physics/noise.py",
         "weight = mask[",
         "weight = (~mask)[",
         PHYSICS,
     ),
     Mutant(
         "sign in the likelihood",
-        "physics/likelihood.py",
+        "physics/noise.py",
         "intensity - counts + (",
         "counts - intensity + (",
         PHYSICS,
@@ -161,7 +162,7 @@ MUTANTS = [
     ),
     Mutant(
         "mirrored frequencies off by one",
-        "data/augmentation.py",
+        "physics/propagation.py",
         ".roll(1 - size % 2, dims=axis)",
         "",
         MIRRORS,
@@ -260,16 +261,58 @@ MUTANTS = [
     Mutant(
         "conj missing in the step of the probe",
         "refinement/step.py",
-        "self.patterns.ramps.conj()",
-        "self.patterns.ramps",
+        "self.ramps.conj()",
+        "self.ramps",
         REFINEMENT,
     ),
     Mutant(
         "sign of the shift of positions",
         "refinement/positions.py",
-        "patterns.amplitudes(some) - amplitude",
-        "amplitude - patterns.amplitudes(some)",
-        REFINEMENT,
+        "+ step.clamp(",
+        "- step.clamp(",
+        MEASUREMENT,
+    ),
+    Mutant(
+        "a pattern fits its position to the photons that score it",
+        "refinement/held_out_halves.py",
+        "replace(few, measured=self.fitted,",
+        "replace(few, measured=self.scored,",
+        MEASUREMENT,
+    ),
+    Mutant(
+        "the affine part of the positions left in",
+        "refinement/measurement.py",
+        "observers += [positions, affine]",
+        "observers += [positions]",
+        MEASUREMENT,
+    ),
+    Mutant(
+        "flux and scale of the object drift apart",
+        "refinement/flux.py",
+        "self.flux /= self.flux[index].mean()",
+        "pass",
+        MEASUREMENT,
+    ),
+    Mutant(
+        "a background below zero",
+        "refinement/background.py",
+        ".clamp_min(0)\n        known",
+        "\n        known",
+        MEASUREMENT,
+    ),
+    Mutant(
+        "near field propagated backwards",
+        "physics/propagation.py",
+        "* q - q.square() / number",
+        "* q + q.square() / number",
+        PHYSICS,
+    ),
+    Mutant(
+        "flux missing in the gradient",
+        "physics/forward.py",
+        "slope = slope * self.flux[..., None, None]",
+        "pass",
+        PHYSICS,
     ),
     Mutant(
         "sign of the prior",
@@ -309,8 +352,8 @@ MUTANTS = [
     Mutant(
         "a picture beyond the training has its part",
         "inference/in_memory.py",
-        "network_object=None if outside_domain(trained, scan) else first.object",
-        "network_object=first.object",
+        "known = not outside_domain(trained, scan)",
+        "known = True",
         "tests/inference/test_training_domain.py -k whose_part",
     ),
     Mutant(
@@ -330,8 +373,8 @@ MUTANTS = [
     Mutant(
         "mask not shifted as the patterns",
         "refinement/prepared_patterns.py",
-        "else torch.fft.ifftshift(mask)",
-        "else mask",
+        "propagator.from_detector(torch.from_numpy(scan.mask))",
+        "torch.from_numpy(scan.mask)",
         REFINEMENT,
     ),
     Mutant(

@@ -6,6 +6,7 @@ stands here and nowhere else.
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from ptycho_torch.errors import InputError
 
 MAX_SEED = 2**32 - 1  # the largest that NumPy, torch and Lightning all accept
 MAX_INT = 2**31 - 1  # of every option that counts; what lies above is a slip of the hand
+Switch = Literal["auto", "on", "off"]  # the flag alone is "on"
+SWITCHES = ("refine_probe", "refine_positions", "refine_flux", "refine_background")
 
 
 def option(
@@ -135,6 +138,10 @@ class ReadingOptions(Options):
         "auto goes by the file, and reports it",
         default="auto",
     )
+    propagator: Literal["auto", "far_field", "near_field"] = option(
+        "from the sample to the detector; auto goes by the file, its numbers and the patterns",
+        default="auto",
+    )
     check: Literal["refuse", "warn"] = option(
         "what to do with a scan that is certainly not what its file says", default="refuse"
     )
@@ -225,17 +232,36 @@ class ComputeOptions(SeedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionOptions(GroupOptions, SeedOptions):
-    """How the image is made of a scan: by the network alone, or refined."""
+    """How the image is made of a scan: by the network alone, or refined.
+
+    With ``--refine auto`` everything that is "auto" is tried and kept if held-out patterns are
+    predicted better with it; with a number of epochs, "auto" is "off".
+    """
 
     refine: str = option(
         "refine the image: a number of epochs, or auto for as many as the held-out patterns "
         "reward; 0 for none",
         default="0",
     )
-    refine_probe: bool = option("refine the probe together with the image", default=False)
-    refine_positions: bool = option(
-        "refine the positions after the image; kept only if held-out patterns are predicted better",
-        default=False,
+    refine_probe: Switch = option(
+        "refine the probe together with the image; auto: if the held-out patterns need it",
+        default="auto",
+    )
+    refine_positions: Switch = option(
+        "refine the positions, and their scale, rotation and shear; auto: if needed",
+        default="auto",
+    )
+    refine_flux: Switch = option(
+        "refine the photons of each pattern, for a beam that flickers; auto: if needed",
+        default="auto",
+    )
+    refine_background: Switch = option(
+        "refine light that comes past the sample, the same in every pattern; auto: if needed",
+        default="auto",
+    )
+    probe_components: str = option(
+        "components of a probe that changes over the scan: a number, off, or auto: if needed",
+        default="auto",
     )
     probe_modes: int | None = option(
         "incoherent modes of the refined probe; "
@@ -251,13 +277,22 @@ class ReconstructionOptions(GroupOptions, SeedOptions):
         super().__post_init__()
         if self.refine != "auto" and not self.refine.isdecimal():
             raise InputError(f"--refine is {self.refine}; expected a number of epochs or auto")
-        for name in ("refine_probe", "refine_positions", "probe_modes"):
-            if getattr(self, name) and self.refine == "0":
+        if not re.fullmatch("auto|off|[0-9]", self.probe_components):
+            raise InputError(
+                f"--probe_components is {self.probe_components}; expected auto, off or a number "
+                "below 10"
+            )
+        for name in SWITCHES:
+            if getattr(self, name) == "on" and self.refine == "0":
                 raise InputError(f"--{name} is part of the refinement; add --refine auto")
-        if (self.probe_modes or 1) > 1 and not self.refine_probe:
+        if self.probe_modes and self.refine == "0":
+            raise InputError("--probe_modes is part of the refinement; add --refine auto")
+        if (self.probe_modes or 1) > 1 and self.refine_probe != "on":
             raise InputError(
                 "--probe_modes finds more modes by refining the probe; add --refine_probe"
             )
+        if self.probe_components not in ("auto", "off", "0") and self.refine == "0":
+            raise InputError("--probe_components is part of the refinement; add --refine auto")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import yaml
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
 
 from ptycho_torch import __version__
-from ptycho_torch.config.options import Options, choices_of, is_optional
+from ptycho_torch.config.options import SWITCHES, Options, Switch, choices_of, is_optional
 from ptycho_torch.config.yaml_file import TextLoader, read_yaml
 from ptycho_torch.errors import InputError
 
@@ -21,7 +21,11 @@ logger = logging.getLogger(__name__)
 Config = TypeVar("Config", bound=Options)
 
 DEPRECATED_FLAGS = {"--device": "--accelerator", "--torch_loss_mode": "--loss"}
-DEPRECATED_VALUES = {("--loss", "mae"): "amplitude"}
+DEPRECATED_VALUES = {
+    ("--loss", "mae"): "amplitude",
+    **{(f"--{name}", "true"): "on" for name in SWITCHES},
+    **{(f"--{name}", "false"): "off" for name in SWITCHES},
+}
 IGNORED_FLAGS = {"--disable_mlflow": "MLflow is used only with --logger mlflow"}
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 MAX_WORD = 4096  # characters of a value; the longest path of Linux
@@ -86,6 +90,8 @@ def add_flag(group: Any, item: Field, annotation: Any) -> None:
             settings["default"] = list(settings["default"])
     elif is_optional(annotation):
         settings["type"] = typing.get_args(annotation)[0]
+    if choices == typing.get_args(Switch):
+        settings |= {"nargs": "?", "const": "on"}
     if choices:  # the class of options checks them, with a sentence of its own
         settings |= {"type": str, "metavar": "{" + ",".join(choices) + "}"}
     group.add_argument(name, **settings)
@@ -103,6 +109,8 @@ def current_names(argv: Sequence[str]) -> list[str]:
         if name in IGNORED_FLAGS:
             logger.warning("%s has no effect: %s", name, IGNORED_FLAGS[name])
             continue
+        if name.startswith("--no_") and name[5:] in SWITCHES:
+            name, equals, value = f"--{name[5:]}", "=", "off"
         if name in DEPRECATED_FLAGS:
             logger.warning("%s is an older name; use %s", name, DEPRECATED_FLAGS[name])
             name = DEPRECATED_FLAGS[name]
@@ -146,6 +154,7 @@ def words_of_file(config_type: type[Options], path: Path) -> list[str]:
         elif fields[name].metadata["positional"]:
             words.append(value)
         else:
+            values = [DEPRECATED_VALUES.get((f"--{name}", one.lower()), one) for one in values]
             words += [f"--{name}", *values] if len(values) > 1 else [f"--{name}={values[0]}"]
     return words
 

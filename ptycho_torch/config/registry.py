@@ -13,8 +13,8 @@ GENERATORS = {
 }
 
 LOSSES = {
-    "poisson": "ptycho_torch.physics.likelihood:poisson_loss",
-    "amplitude": "ptycho_torch.physics.likelihood:amplitude_loss",
+    "poisson": "ptycho_torch.physics.noise:poisson_loss",
+    "amplitude": "ptycho_torch.physics.noise:amplitude_loss",
 }
 
 READERS = (  # in the order in which a file is tested

@@ -15,7 +15,9 @@ import math
 import torch
 from torch import Tensor
 
+from ptycho_torch.data.grouping import group_propagator
 from ptycho_torch.data.scan import Group
+from ptycho_torch.physics.noise import thin
 
 FLIP_Y, FLIP_X, TRANSPOSE = 1, 2, 4
 INPUT_FRACTION = (0.35, 0.65)  # range of the share of the photons that a network is given
@@ -33,24 +35,30 @@ def apply_symmetry(group: Group, symmetry: int) -> Group:
     Returns:
         Mirrored patterns, positions, probe and mask; the canvas keeps its origin.
     """
-    counts, corners, probe, mask = group.counts, group.corners_px, group.probe, group.mask
+    corners, probe, propagator = group.corners_px, group.probe, group_propagator(group)
+    number = group.fresnel_number
+    counts, mask, background = group.counts, group.mask, group.background
     limit = corners.amax(dim=1, keepdim=True).ceil()
     for axis, flag in ((-2, FLIP_Y), (-1, FLIP_X)):
         if symmetry & flag:
-            counts, mask = flip_frequencies(counts, axis), flip_frequencies(mask, axis)
+            counts, mask = propagator.mirror(counts, axis), propagator.mirror(mask, axis)
+            background = None if background is None else propagator.mirror(background, axis)
             probe = probe.flip(axis)
             mirror = torch.zeros(2, dtype=torch.bool, device=corners.device)
             mirror[axis] = True
             corners = torch.where(mirror, limit - corners, corners)
     if symmetry & TRANSPOSE:
         counts, mask, probe, corners = counts.mT, mask.mT, probe.mT, corners.flip(-1)
-    return group._replace(counts=counts, corners_px=corners, probe=probe.contiguous(), mask=mask)
-
-
-def flip_frequencies(image: Tensor, axis: int) -> Tensor:
-    """Frequency q at the place of -q; zero frequency stays at ``[N // 2]``."""
-    size = image.shape[axis]
-    return image.flip(axis).roll(1 - size % 2, dims=axis)
+        background = None if background is None else background.mT
+        number = None if number is None else number.flip(-1)
+    return group._replace(
+        counts=counts,
+        corners_px=corners,
+        probe=probe.contiguous(),
+        mask=mask,
+        background=background,
+        fresnel_number=number,
+    )
 
 
 def random_symmetry(group: Group, rng: torch.Generator) -> int:
@@ -76,9 +84,7 @@ def min_input_fraction(mean_counts: float) -> float:
 def split_photons(group: Group, fraction: float, rng: torch.Generator) -> tuple[Group, Group]:
     """Two independent measurements from one: a photon goes to the first with a probability.
 
-    Of counts with a Poisson distribution, both parts have one again, with the means ``fraction``
-    and ``1 - fraction`` times the old, and are independent [1]_. The part of a count below one,
-    where counts are no whole numbers, is divided in proportion.
+    See `noise.thin`.
 
     Args:
         group: As measured.
@@ -88,14 +94,13 @@ def split_photons(group: Group, fraction: float, rng: torch.Generator) -> tuple[
     Returns:
         The group with the chosen photons and the group with the others, each with the probe that
         carries so many.
-
-    References:
-        .. [1] J. F. C. Kingman, "Poisson Processes" (1993), section 5.1 (colouring theorem).
     """
-    whole = group.counts.floor()
-    drawn = torch.binomial(whole, torch.full_like(whole, fraction), generator=rng)
-    first = drawn + fraction * (group.counts - whole)
-    return (
-        group._replace(counts=first, probe=group.probe * math.sqrt(fraction)),
-        group._replace(counts=group.counts - first, probe=group.probe * math.sqrt(1 - fraction)),
-    )
+    first = thin(group.counts, fraction, rng)
+
+    def part(counts: Tensor, share: float) -> Group:
+        background = None if group.background is None else group.background * share
+        return group._replace(
+            counts=counts, probe=group.probe * math.sqrt(share), background=background
+        )
+
+    return part(first, fraction), part(group.counts - first, 1 - fraction)

@@ -8,9 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
+from torch import Tensor
 
 from ptycho_torch.data.scan import Group, Scan
 from ptycho_torch.errors import InputError
+from ptycho_torch.physics.forward import ScanLayout, scan_layout
+from ptycho_torch.physics.propagation import Propagator, propagator_of
 
 logger = logging.getLogger(__name__)
 
@@ -159,26 +162,85 @@ def make_group(scan: Scan, points: Sequence[int] | NDArray[np.intp]) -> Group:
     Returns:
         A `Group` with B = 1.
     """
-    ascending = np.unique(np.asarray(points))  # HDF5 reads ascending indices only
+    points = np.asarray(points)
+    ascending = np.unique(points)  # HDF5 reads ascending indices only
     counts = np.asarray(scan.counts[ascending], dtype=np.float32)[
         np.searchsorted(ascending, points)
     ]
-    corners = scan.corners_px()[np.asarray(points)]
+    corners = scan.corners_px()[points]
     origin = np.floor(corners.min(axis=0))
+    background, number = scan.background, scan.fresnel_number
+    probe = scan.probes_of(points) if scan.has_own_probes else scan.need_probe()
     return Group(
         counts=torch.from_numpy(counts)[None],
         corners_px=torch.from_numpy((corners - origin).astype(np.float32))[None],
-        probe=torch.from_numpy(scan.need_probe())[None],
+        probe=torch.from_numpy(probe)[None],
         mask=torch.from_numpy(scan.mask)[None],
         origin_px=torch.from_numpy(origin.astype(np.int64))[None],
+        background=None if background is None else torch.from_numpy(background)[None],
+        fresnel_number=None if number is None else torch.tensor(number)[None],
     )
 
 
 def split_groups(batch: Group) -> list[Group]:
     """The groups of a batch, each as a batch of one."""
-    return [Group(*(part[i : i + 1] for part in batch)) for i in range(len(batch.counts))]
+    return [
+        Group._make(None if part is None else part[i : i + 1] for part in batch)
+        for i in range(len(batch.counts))
+    ]
 
 
 def join_groups(groups: Sequence[Group]) -> Group:
-    """Groups of the same shapes as one batch."""
-    return Group(*(torch.cat(parts) for parts in zip(*groups, strict=True)))
+    """Groups of the same shapes, and of one propagator, as one batch."""
+    groups = _alike(groups)
+    return Group._make(
+        None if parts[0] is None else torch.cat(parts) for parts in zip(*groups, strict=True)
+    )
+
+
+def _alike(groups: Sequence[Group]) -> Sequence[Group]:
+    """The groups with a background, and with a probe for each pattern, where one of them has it."""
+    if any(group.probe.ndim == 5 for group in groups):
+        groups = [
+            group
+            if group.probe.ndim == 5
+            else group._replace(
+                probe=group.probe[:, None].expand(-1, group.counts.shape[1], -1, -1, -1)
+            )
+            for group in groups
+        ]
+    if any(group.background is not None for group in groups):
+        groups = [
+            group
+            if group.background is not None
+            else group._replace(background=torch.zeros_like(group.mask, dtype=group.counts.dtype))
+            for group in groups
+        ]
+    return groups
+
+
+def group_propagator(group: Group) -> Propagator:
+    """The propagator of a batch of groups, which all of them have in common."""
+    number = group.fresnel_number
+    return propagator_of(None if number is None else number[:, None])
+
+
+def group_layout(
+    group: Group, canvas_shape: tuple[int, int], points: Tensor | None = None
+) -> ScanLayout:
+    """The layout of the patterns of a batch of groups, with all that is known of them.
+
+    Args:
+        group: Patterns with positions and illumination.
+        canvas_shape: ``(Y, X)`` to lay them on.
+        points: Which patterns of each group, int64, (B, C'); by default all.
+    """
+    propagator = group_propagator(group)
+    corners, probe, background = group.corners_px, group.probe, group.background
+    if points is not None:
+        each = torch.arange(len(corners), device=corners.device)[:, None]
+        corners = corners[each, points]
+        probe = probe[each, points] if probe.ndim == 5 else probe
+    if background is not None:
+        background = propagator.from_detector(background)[:, None]
+    return scan_layout(corners, probe, canvas_shape, propagator=propagator, background=background)

@@ -68,6 +68,13 @@ class Scan:
         instrument: Known facts about the experiment.
         source: Where it came from, for messages.
         decisions: Conclusions about the file, one sentence each.
+        fresnel_number: Of an object pixel, ``(y, x)``, pixel^2 / (wavelength * distance), where the
+            patterns were recorded in the near field; None in the far field.
+        flux: Photons of each exposure relative to those of the probe, float64, (N,); None is 1.
+        background: Photons of each pixel that come past the sample, float32, (H, W); None is 0.
+        probe_components: How the probe changes over the scan, complex64, (K, M, H, W).
+        probe_weights: Of the components in each exposure, float32, (N, K); the probe of exposure n
+            is ``probe + sum_k probe_weights[n, k] * probe_components[k]``.
 
     Raises:
         InputError: If the shapes contradict each other.
@@ -82,6 +89,11 @@ class Scan:
     instrument: Instrument = Instrument()
     source: str = "scan"
     decisions: tuple[str, ...] = ()
+    fresnel_number: tuple[float, float] | None = None
+    flux: NDArray[np.float64] | None = None
+    background: NDArray[np.float32] | None = None
+    probe_components: NDArray[np.complex64] | None = None
+    probe_weights: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if len(self.counts.shape) != 3 or self.counts.shape[0] == 0:
@@ -127,6 +139,20 @@ class Scan:
         """Photons per exposure, those of the probe."""
         return float(np.sum(np.abs(self.need_probe().astype(np.complex128)) ** 2))
 
+    def probes_of(self, points: NDArray[np.intp]) -> NDArray[np.complex64]:
+        """The probe of some exposures, at the photons of each, complex64, (n, M, H, W)."""
+        probes = np.repeat(self.need_probe()[None], len(points), axis=0)
+        if self.probe_components is not None and self.probe_weights is not None:
+            probes += np.tensordot(self.probe_weights[points], self.probe_components, axes=1)
+        if self.flux is not None:
+            probes *= np.sqrt(self.flux[points]).astype(np.float32)[:, None, None, None]
+        return probes
+
+    @property
+    def has_own_probes(self) -> bool:
+        """Whether the probe or its photons differ between exposures."""
+        return self.flux is not None or self.probe_components is not None
+
     def corners_px(self) -> NDArray[np.float64]:
         """Minimum corners ``(y, x)`` of the patches, in the frame of the positions, (N, 2)."""
         return self.positions_px - np.asarray(self.pattern_shape) / 2
@@ -153,6 +179,8 @@ class Scan:
             counts=select(self.counts, chosen),
             positions_px=self.positions_px[chosen],
             scan_index=self.scan_index[chosen],
+            flux=None if self.flux is None else self.flux[chosen],
+            probe_weights=None if self.probe_weights is None else self.probe_weights[chosen],
         )
 
     def central_subset(self, count: int | None) -> Scan:
@@ -177,11 +205,14 @@ class Group(NamedTuple):
     at the whole-pixel ``origin_px`` in the frame of the scan's positions.
 
     Attributes:
-        counts: Photons, float32, (B, C, H, W), zero frequency at ``[H // 2, W // 2]``.
+        counts: Photons, float32, (B, C, H, W), as on the detector.
         corners_px: Minimum corners ``(y, x)`` of the patches on the canvas, float32, (B, C, 2).
-        probe: Illumination modes in sqrt(photons), complex64, (B, M, H, W).
+        probe: Illumination modes in sqrt(photons), complex64, (B, M, H, W), or (B, C, M, H, W)
+            where each pattern has its own.
         mask: Good detector pixels, bool, (B, H, W).
         origin_px: Position of the canvas, int64, (B, 2).
+        background: Photons that come past the sample, float32, (B, H, W); None is 0.
+        fresnel_number: Of a pixel, ``(y, x)``, float32, (B, 2); None in the far field.
     """
 
     counts: Tensor
@@ -189,6 +220,12 @@ class Group(NamedTuple):
     probe: Tensor
     mask: Tensor
     origin_px: Tensor
+    background: Tensor | None = None
+    fresnel_number: Tensor | None = None
+
+    def mean_probe(self) -> Tensor:
+        """Illumination modes, the mean over the patterns of each group, (B, M, H, W)."""
+        return self.probe if self.probe.ndim == 4 else self.probe.mean(dim=1)
 
     def canvas_shape(self) -> tuple[int, int]:
         """``(Y, X)`` that holds every patch of the batch."""

@@ -21,6 +21,9 @@ def examine_quickly(scan: Scan, sample: Sample) -> list[Finding]:
 def examine(scan: Scan, sample: Sample) -> list[Finding]:
     """The whole examination: it tries orientations too, if there is a probe and no error so far."""
     findings = examine_quickly(scan, sample)
+    if scan.fresnel_number is not None:
+        text = "near-field patterns show the sample itself; their orientation is not tried"
+        return [*findings, Finding("orientation", INFO, text, {})]
     if scan.probe is not None and all(finding.verdict != ERROR for finding in findings):
         findings.append(orientation_finding(try_orientations(scan)))
     return findings

@@ -7,17 +7,15 @@ from itertools import product
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ptycho_torch.data.detector import Orientation, Window
 from ptycho_torch.data.probe import resample_probe, ring_centroid, ring_offset, scaled_to
 from ptycho_torch.data.scan import Scan
 from ptycho_torch.doctor.findings import ERROR, INFO, OK, Finding
 from ptycho_torch.io.readers.to_scan import SIGNS
-from ptycho_torch.physics.forward import illumination, scan_layout
-from ptycho_torch.physics.incoherent import coherent_sum, incoherent_sum
+from ptycho_torch.physics.forward import illumination, object_gradient, scan_layout
+from ptycho_torch.physics.noise import AmplitudeNoise
 from ptycho_torch.physics.patches import extract_patches, place_patches
-from ptycho_torch.physics.propagation import far_field, far_field_adjoint
 
 PATTERNS = 36  # patterns of the trial; they overlap enough to contradict each other
 LARGEST = 64  # detector pixels; only the middle of larger patterns is used
@@ -139,8 +137,8 @@ def residual(
 
     ::
 
-        O <- O + 0.9 sum_n place_n( conj(P_n) F^-1[ Psi_n (A_n / |Psi_n| - 1) ] ) / (L + max(L) /
-        20)
+        O <- O + 0.9 sum_n place_n( conj(P_n) F^-1[ Psi_n (A_n / |Psi_n| - 1) ] )
+                 / (L + max(L) / 20)
 
     with the illumination L.
 
@@ -153,31 +151,28 @@ def residual(
     """
     corners = positions_px - positions_px.min(axis=0)
     extent = np.ceil(corners.max(axis=0)).astype(int) + probe.shape[-2:]
-    geometry = scan_layout(
+    layout = scan_layout(
         torch.from_numpy(corners.astype(np.float32))[None],
         torch.from_numpy(probe)[None],
         (int(extent[0]), int(extent[1])),
     )
-    measured = torch.from_numpy(np.fft.ifftshift(amplitude, axes=(-2, -1)).astype(np.float32))[None]
-    good = torch.from_numpy(np.fft.ifftshift(mask).copy())
-    light = illumination(geometry)
+    model, noise = layout.model, AmplitudeNoise()
+    measured = model.propagator.from_detector(torch.from_numpy(amplitude.astype(np.float32)))[None]
+    good = model.propagator.from_detector(torch.from_numpy(mask.copy()))
+    total = float((measured * good).square().sum(dtype=torch.float64))
+    light = illumination(layout)
     canvas = torch.ones_like(light, dtype=torch.complex64)
     left = float("inf")
     for _ in range(iterations):
-        waves = far_field(extract_patches(canvas, geometry.indices)[:, :, None] * geometry.probe)
-        modulus = incoherent_sum(waves).sqrt()
-        left = _unexplained(modulus, measured, good)
-        ratio = (measured / modulus.clamp_min(1e-6) - 1) * good
-        patches = coherent_sum(geometry.probe.conj() * far_field_adjoint(waves * ratio[:, :, None]))
-        change = place_patches(patches, geometry.indices, geometry.canvas_shape)
+        waves = model.detector_waves(extract_patches(canvas, layout.indices), layout.probe)
+        intensity = model.expected_counts(waves)
+        misfit = noise.misfit(intensity, measured) * good
+        left = float(misfit.sum(dtype=torch.float64)) / total
+        slope = noise.descent(intensity, measured.clone()) * good
+        back = object_gradient(model.exit_wave_gradient(waves, slope), layout.probe)
+        change = place_patches(back, layout.indices, layout.canvas_shape)
         canvas = canvas + STEP * change / (light + DARKEST * light.max())
     return left
-
-
-def _unexplained(modulus: Tensor, measured: Tensor, good: Tensor) -> float:
-    """Squared difference of amplitudes over good pixels, relative to the counts there."""
-    difference = ((modulus - measured) * good).square().sum(dtype=torch.float64)
-    return float(difference / (measured * good).square().sum(dtype=torch.float64))
 
 
 def orientation_finding(trials: list[Trial]) -> Finding:

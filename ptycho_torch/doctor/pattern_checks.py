@@ -31,6 +31,8 @@ def check_values(scan: Scan, sample: Sample) -> Finding:
 
 def check_center(scan: Scan, sample: Sample) -> Finding:
     """Place of zero frequency: in the middle, in a corner, or the distance between."""
+    if scan.fresnel_number is not None:
+        return Finding("center", OK, "near-field patterns have no zero frequency to center", {})
     shape = scan.mask.shape
     mean = smooth(sample.mean, scan.mask)
     reference: tuple[float, float] = (shape[0] // 2, shape[1] // 2)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ptycho_torch.data.grouping import group_layout
 from ptycho_torch.data.scan import Group
 from ptycho_torch.generators.base import Generator
-from ptycho_torch.physics.forward import scan_layout
 from ptycho_torch.physics.patches import place_patches
 from ptycho_torch.physics.probe_shift import photons_per_exposure
 
@@ -50,10 +50,10 @@ class UNet(Generator):
 
     def forward(self, group: Group, canvas_shape: tuple[int, int]) -> Tensor:
         """See `Generator.forward`."""
-        photons = photons_per_exposure(group.probe)[:, None, None, None]
+        photons = photons_per_exposure(group.mean_probe())[:, None, None, None]
         pixels = math.prod(group.counts.shape[-2:])
         patches = self.patches((group.counts * group.mask[:, None] / photons * pixels).sqrt())
-        layout = scan_layout(group.corners_px, group.probe, canvas_shape)
+        layout = group_layout(group, canvas_shape)
         weight = (layout.probe.real.square() + layout.probe.imag.square()).sum(dim=2)
         total = place_patches(patches * weight, layout.indices, layout.canvas_shape)
         light = place_patches(weight, layout.indices, layout.canvas_shape)

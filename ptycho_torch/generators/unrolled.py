@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ptycho_torch.data.grouping import group_layout, group_propagator
 from ptycho_torch.data.scan import Group
 from ptycho_torch.generators.base import Generator
 from ptycho_torch.physics.backprojection import backproject_residual
-from ptycho_torch.physics.forward import ScanLayout, illumination, scan_layout
+from ptycho_torch.physics.forward import ScanLayout, illumination
 from ptycho_torch.physics.incoherent import incoherent_sum
 from ptycho_torch.physics.low_frequency import low_frequency_gain, precondition_phase
 
@@ -68,7 +69,7 @@ class Unrolled(Generator):
         subsets = spread_subsets(group, canvas_shape)
         light = torch.stack([subset.light for subset in subsets]).sum(dim=0)
         support = (light > LIT * light.amax(dim=(-2, -1), keepdim=True)).to(light.dtype)
-        gain = low_frequency_gain(group.probe, canvas_shape)
+        gain = low_frequency_gain(group.mean_probe(), canvas_shape)
         box, inside = box_around(support)
         saturated = 2 * light / (light + light.amax(dim=(-2, -1), keepdim=True)) - 1
         canvas = torch.ones_like(light, dtype=group.probe.dtype)
@@ -99,27 +100,25 @@ class Subset:
     """Patterns of one step of a sweep, with the step size at each pixel.
 
     Args:
-        counts: Photons, real, (B, C, H, W), zero frequency at ``[0, 0]``.
+        counts: Photons, real, (B, C, H, W), in the order of the propagator.
         softening: See `backproject_residual`.
-        mask: Good pixels, bool, (B, 1, H, W), zero frequency at ``[0, 0]``.
-        geometry: Of these patterns.
+        mask: Good pixels, bool, (B, 1, H, W), in the order of the propagator.
+        layout: Of these patterns.
     """
 
-    def __init__(
-        self, counts: Tensor, softening: Tensor, mask: Tensor, geometry: ScanLayout
-    ) -> None:
+    def __init__(self, counts: Tensor, softening: Tensor, mask: Tensor, layout: ScanLayout) -> None:
         self.counts = counts
         self.softening = softening
         self.mask = mask
-        self.geometry = geometry
-        brightest = incoherent_sum(geometry.probe).amax(dim=(1, 2, 3))
-        self.light = illumination(geometry)
+        self.layout = layout
+        brightest = incoherent_sum(layout.probe).amax(dim=(1, 2, 3))
+        self.light = illumination(layout)
         self.step_size = 1 / (self.light + DARKEST * brightest[:, None, None])
 
     def gradient_step(self, canvas: Tensor) -> Tensor:
         """The preconditioned gradient step of the patterns, complex, (B, Y, X)."""
         return self.step_size * backproject_residual(
-            canvas, self.counts, self.softening, self.mask, self.geometry
+            canvas, self.counts, self.softening, self.mask, self.layout
         )
 
 
@@ -128,25 +127,18 @@ def spread_subsets(group: Group, canvas_shape: tuple[int, int]) -> list[Subset]:
 
     Depends on where the patterns lie, not on their order.
     """
-    softening = torch.fft.ifftshift(
-        SOFTENING * group.counts.mean(dim=1, keepdim=True) + FLOOR, dim=(-2, -1)
-    )
-    mask = torch.fft.ifftshift(group.mask, dim=(-2, -1))[:, None]
+    propagator = group_propagator(group)
+    softening = propagator.from_detector(SOFTENING * group.counts.mean(dim=1, keepdim=True) + FLOOR)
+    mask = propagator.from_detector(group.mask)[:, None]
     order = torch.stack([snake_order(corners) for corners in group.corners_px])  # (B, C)
     each = torch.arange(len(order), device=order.device)[:, None]
     parts = min(SUBSETS, order.shape[1])
     subsets = []
     for part in scattered(parts):
-        some = (each, order[:, part::parts])
-        counts = torch.fft.ifftshift(group.counts[some], dim=(-2, -1))
-        subsets.append(
-            Subset(
-                counts,
-                softening,
-                mask,
-                scan_layout(group.corners_px[some], group.probe, canvas_shape),
-            )
-        )
+        points = order[:, part::parts]
+        counts = propagator.from_detector(group.counts[each, points])
+        layout = group_layout(group, canvas_shape, points)
+        subsets.append(Subset(counts, softening, mask, layout))
     return subsets
 
 

@@ -6,13 +6,14 @@ comes from and where the reconstruction goes.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.config import ReconstructionOptions
+from ptycho_torch.config.options import SWITCHES, Switch
 from ptycho_torch.data.conditions import Conditions
 from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.distributed.communicator import SingleProcess
@@ -24,8 +25,11 @@ from ptycho_torch.inference.tiling import reconstruct_scan, tile_sizes
 from ptycho_torch.inference.training_domain import is_sparse, outside_domain
 from ptycho_torch.refinement import RefineOptions, draw_held_out, refine_reconstruction
 from ptycho_torch.refinement.loop import Progress
+from ptycho_torch.refinement.measurement import MeasurementOptions, refine_measurement
 
 logger = logging.getLogger(__name__)
+
+OptionsT = TypeVar("OptionsT", bound=ReconstructionOptions)
 
 # Relative variation of the object; weakly scattering cells still vary by several per cent.
 FLAT = 0.005
@@ -50,6 +54,8 @@ def reconstruct_and_refine(
 
     The refinement starts from the network's object, or from an empty one where positions lie far
     apart. The object of a network that was not trained on such scans is no part of the answer.
+    Where the measurement is found to be other than the file says, network and refinement make the
+    image again with what was found.
 
     Args:
         generator: On the device where it is to run.
@@ -66,7 +72,7 @@ def reconstruct_and_refine(
     """
     comm = comm or SingleProcess(next(generator.parameters()).device)
 
-    def network(held_out: NDArray[np.int64]) -> Reconstruction:
+    def network(scan: Scan, held_out: NDArray[np.int64]) -> Reconstruction:
         return reconstruct_scan(
             generator,
             scan,
@@ -79,34 +85,98 @@ def reconstruct_and_refine(
 
     none = np.empty(0, dtype=np.int64)
     if options.refine == "0":
-        return network(none), {}
+        return network(scan, none), {}
     held_out = draw_held_out(len(scan), HELD_OUT_FRACTION, options.seed).numpy()
-    first = network(held_out)
-    start = first
-    if is_sparse(trained, scan):
-        start = replace(first, object=np.ones_like(first.object))
-    result, history = comm.run_on_rank_zero(
-        lambda: refine_reconstruction(
-            scan,
-            start,
-            refine_options(options),
-            held_out=held_out,
-            network_object=None if outside_domain(trained, scan) else first.object,
-            show=show,
-            on_epoch=on_epoch,
+    known = not outside_domain(trained, scan)
+
+    def refined(scan: Scan, refine: RefineOptions) -> tuple[Reconstruction, dict[str, Any]]:
+        first = network(scan, held_out)
+        start = first
+        if is_sparse(trained, scan):
+            start = replace(first, object=np.ones_like(first.object))
+        result, history = comm.run_on_rank_zero(
+            lambda: refine_reconstruction(
+                scan,
+                start,
+                refine,
+                held_out=held_out,
+                network_object=first.object if known else None,
+                show=show,
+                on_epoch=on_epoch,
+            )
+        )
+        return (network(scan, none) if history["outcome"] == "network" else result), history
+
+    result, history = refined(scan, refine_options(options))
+    measured = replace(scan, probe=result.probe)
+    found = comm.run_on_rank_zero(
+        lambda: refine_measurement(
+            measured, measurement_options(options, result), start=result, show=show
         )
     )
-    return (network(none) if history["outcome"] == "network" else result), {"refinement": history}
+    if found.findings:
+        fixed = replace(refine_options(options), update_probe=False, probe_modes=None)
+        result, history = refined(found.scan, fixed)
+    history["findings"] = [asdict(finding) for finding in found.findings]
+    return result, {"refinement": history}
 
 
 def refine_options(options: ReconstructionOptions) -> RefineOptions:
-    """The options of the refinement alone."""
+    """The options of the refinement of the image, with the measurement as it is given."""
     return RefineOptions(
         epochs="auto" if options.refine == "auto" else int(options.refine),
-        update_probe=options.refine_probe,
-        update_positions=options.refine_positions,
+        update_probe=options.refine_probe == "on",
         probe_modes=options.probe_modes,
         seed=options.seed,
+    )
+
+
+def measurement_options(
+    options: ReconstructionOptions, result: Reconstruction
+) -> MeasurementOptions:
+    """The options of the refinement of the measurement, after that of an image.
+
+    Without ``--refine auto``, what is not asked for is off. A probe that was refined with the image
+    is tried again, together with the rest.
+    """
+    automatic = options.refine == "auto"
+
+    def switch(value: Switch) -> Switch:
+        return value if automatic or value == "on" else "off"
+
+    components: int | Literal["auto"] = 0
+    if options.probe_components == "auto":
+        components = "auto" if automatic else 0
+    elif options.probe_components != "off":
+        components = int(options.probe_components)
+    refined_probe = "auto" if options.refine_probe == "on" and automatic else options.refine_probe
+    return MeasurementOptions(
+        positions=switch(options.refine_positions),
+        flux=switch(options.refine_flux),
+        background=switch(options.refine_background),
+        probe="off" if not automatic else refined_probe,
+        probe_components=components,
+        probe_modes=len(result.probe) if options.probe_modes else None,
+        seed=options.seed,
+    )
+
+
+def with_measurement_fixed(options: OptionsT) -> OptionsT:
+    """The options for another image of a scan whose measurement was refined already."""
+    off: dict[str, Any] = dict.fromkeys(SWITCHES, "off")
+    return replace(options, **off, probe_components="off", probe_modes=None)
+
+
+def as_reconstructed(scan: Scan, result: Reconstruction) -> Scan:
+    """The scan with what the image was made with: positions, probe, flux, background."""
+    return replace(
+        scan,
+        positions_px=result.positions_px,
+        probe=result.probe,
+        flux=result.flux,
+        background=result.background,
+        probe_components=result.probe_components,
+        probe_weights=result.probe_weights,
     )
 
 

@@ -99,6 +99,10 @@ def reconstruct_scan(
         scan_index=scan.scan_index,
         pixel_size_m=scan.pixel_size_m,
         instrument=scan.instrument,
+        flux=scan.flux,
+        background=scan.background,
+        probe_components=scan.probe_components,
+        probe_weights=scan.probe_weights,
     )
 
 
@@ -109,10 +113,10 @@ def predict_canvases(
     """Canvas, light of the region's own patterns on it, and origin, of each region of a batch."""
     device = next(generator.parameters()).device
     batch = join_groups([make_group(scan, region.points) for region in regions])
-    group = Group(*(part.to(device) for part in batch))
+    group = Group._make(None if part is None else part.to(device) for part in batch)
     shape = group.canvas_shape()
     images = generator(group, shape)
-    own = zip(regions, group.corners_px.split(1), group.probe.split(1), strict=True)
+    own = zip(regions, group.corners_px.split(1), group.mean_probe().split(1), strict=True)
     light = [
         illumination_nearest_pixel(corners[:, : region.n_core], probe, shape)[0].cpu()
         for region, corners, probe in own

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,11 @@ from ptycho_torch.evaluation.report import write_report
 from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.inference.half_data import half_data_frc, to_dict
 from ptycho_torch.inference.in_memory import (
+    as_reconstructed,
     check_not_flat,
     image_metrics,
     reconstruct_and_refine,
+    with_measurement_fixed,
 )
 from ptycho_torch.inference.tiling import tile_sizes
 from ptycho_torch.inference.training_domain import outside_domain
@@ -75,14 +76,14 @@ def run_inference(config: InferenceConfig) -> RunDir:
         duration_s = time.perf_counter() - started
         check_not_flat(result)
         # 3. quality
-        scan = replace(scan, positions_px=result.positions_px)
+        scan = as_reconstructed(scan, result)
         residuals = pattern_residuals(result, scan)
         halves, quality = None, {}
         if config.metrics:
             halves = half_data_frc(
                 scan,
                 lambda half: reconstruct_and_refine(
-                    generator, half, config, trained=trained, comm=comm
+                    generator, half, with_measurement_fixed(config), trained=trained, comm=comm
                 )[0],
                 seed=config.seed,
             )

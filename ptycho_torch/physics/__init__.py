@@ -1,1 +1,1 @@
-"""Pure functions of tensors: propagation, patches, probe, forward model, likelihood."""
+"""Pure functions of tensors: propagation, patches, probe, forward model, noise."""

@@ -4,21 +4,20 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from ptycho_torch.physics.forward import ScanLayout
-from ptycho_torch.physics.incoherent import coherent_sum, incoherent_product, incoherent_sum
+from ptycho_torch.physics.forward import ForwardModel, ScanLayout, object_gradient
+from ptycho_torch.physics.incoherent import incoherent_product
 from ptycho_torch.physics.patches import extract_patches, place_patches
-from ptycho_torch.physics.propagation import far_field, far_field_adjoint
 
 
 def backproject_residual(
-    canvas: Tensor, counts: Tensor, softening: Tensor, mask: Tensor, geometry: ScanLayout
+    canvas: Tensor, counts: Tensor, softening: Tensor, mask: Tensor, layout: ScanLayout
 ) -> Tensor:
     """The gradient of the likelihood on the canvas, before it is divided by the illumination.
 
     ::
 
-        g = sum_n place_n( sum_m conj(P_nm) F^-1[ r_n Psi_nm ] ),   Psi_nm = F[P_nm patch_n]
-        r_n = (n - I) / (I + s),   I = sum_m |Psi_nm|^2
+        g = sum_n place_n( sum_m conj(P_nm) D^-1[ r_n Psi_nm ] ),   Psi_nm = D[P_nm patch_n]
+        r_n = (n - I) / (I + s),   I = sum_m |Psi_nm|^2 + background
 
     With s = 0 this is the gradient of the Poisson likelihood [1]_. The softening s bounds the
     residual of a few photons on a dark pixel, and leaves the expectation zero at the truth at any
@@ -26,10 +25,10 @@ def backproject_residual(
 
     Args:
         canvas: Object, complex, (B, Y, X).
-        counts: Measured photons, real, (B, C, H, W), zero frequency at ``[0, 0]``.
+        counts: Measured photons, real, (B, C, H, W), in the order of the propagator.
         softening: s, in photons, real, above 0, broadcast with ``counts``.
         mask: Good pixels, bool, broadcast with ``counts``; others contribute nothing.
-        geometry: From `scan_layout`.
+        layout: From `scan_layout`.
 
     Returns:
         Complex, (B, Y, X), in photons.
@@ -38,7 +37,7 @@ def backproject_residual(
         .. [1] P. Thibault and M. Guizar-Sicairos, "Maximum-likelihood refinement for coherent
            diffractive imaging", New J. Phys. 14, 063004 (2012), doi:10.1088/1367-2630/14/6/063004.
     """
-    arguments = (canvas, counts, softening, mask, geometry.indices, geometry.probe)
+    arguments = (canvas, counts, softening, mask, layout.indices, layout.probe, layout.model)
     result: Tensor = _BackprojectedResidual.apply(*arguments)
     return result
 
@@ -60,40 +59,31 @@ class _BackprojectedResidual(torch.autograd.Function):
         mask: Tensor,
         indices: Tensor,
         probe: Tensor,
+        model: ForwardModel,
     ) -> Tensor:
-        waves = _waves(canvas, indices, probe)
-        intensity = incoherent_sum(waves)
+        waves = model.detector_waves(extract_patches(canvas, indices), probe)
+        intensity = model.expected_counts(waves)
         inverse = (intensity + softening).reciprocal_().mul_(mask)
         residual = (counts - intensity).mul_(inverse)
         ctx.save_for_backward(waves, residual, inverse, indices, probe)
         ctx.canvas_shape = canvas.shape[-2:]  # type: ignore[attr-defined]
-        return _place_exit_waves(
-            waves * residual[:, :, None], indices, probe, (canvas.shape[-2], canvas.shape[-1])
-        )
+        ctx.model = model  # type: ignore[attr-defined]
+        back = model.exit_wave_gradient(waves.clone(), residual)
+        shape = (canvas.shape[-2], canvas.shape[-1])
+        return place_patches(object_gradient(back, probe), indices, shape)
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: FunctionCtx, direction: Tensor
-    ) -> tuple[Tensor, None, None, None, None, None]:
+    ) -> tuple[Tensor, None, None, None, None, None, None]:
         waves, residual, inverse, indices, probe = ctx.saved_tensors  # type: ignore[attr-defined]
-        change = _waves(direction, indices, probe)
+        model, shape = ctx.model, ctx.canvas_shape  # type: ignore[attr-defined]
+        change = model.detector_waves(extract_patches(direction, indices), probe)
         rise = incoherent_product(waves, change).mul_(2)  # of the intensity
         slope = (residual + 1).mul_(inverse).mul_(rise)  # minus the change of r
-        weighted = change.mul_(residual[:, :, None]).sub_(waves * slope[:, :, None])
-        shape = ctx.canvas_shape  # type: ignore[attr-defined]
-        return _place_exit_waves(weighted, indices, probe, shape), None, None, None, None, None
-
-
-def _waves(canvas: Tensor, indices: Tensor, probe: Tensor) -> Tensor:
-    """Detector waves, complex, (B, C, M, H, W)."""
-    return far_field(extract_patches(canvas, indices)[:, :, None] * probe)
-
-
-def _place_exit_waves(
-    waves: Tensor, indices: Tensor, probe: Tensor, canvas_shape: tuple[int, int]
-) -> Tensor:
-    """The adjoint of `_waves`."""
-    return place_patches(
-        coherent_sum(probe.conj() * far_field_adjoint(waves)), indices, canvas_shape
-    )
+        back = model.propagator.adjoint(
+            change.mul_(residual[:, :, None]).sub_(waves * slope[:, :, None]), model.fraction_px
+        )
+        placed = place_patches(object_gradient(back, probe), indices, shape)
+        return placed, None, None, None, None, None, None

@@ -1,11 +1,20 @@
-"""The forward model: from an object and an illumination to expected photon counts."""
+"""The forward model: from an object and an illumination to expected photon counts, and back.
+
+Everything that predicts counts or follows a misfit back to what caused it uses these steps::
+
+    exit wave   psi[n, m] = P[n, m] * patch[n]            the interaction
+    detector    Psi       = D psi                         the propagator, `propagation`
+    expected    I[n]      = flux[n] * sum_m |Psi[n, m]|^2 + background
+
+and their adjoints to the exit waves, and from there to object, probe and positions.
+"""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ptycho_torch.physics.incoherent import incoherent_sum
+from ptycho_torch.physics.incoherent import coherent_sum, incoherent_sum, squared_modulus
 from ptycho_torch.physics.patches import (
     add_patch,
     extract_patches,
@@ -14,7 +23,117 @@ from ptycho_torch.physics.patches import (
     split_corners,
 )
 from ptycho_torch.physics.probe_shift import shift_probe
-from ptycho_torch.physics.propagation import far_field
+from ptycho_torch.physics.propagation import FarField, Propagator
+
+
+@dataclass(frozen=True)
+class ForwardModel:
+    """How the patterns of some positions come about, but for object and probe.
+
+    Attributes:
+        propagator: From exit waves to the detector.
+        fraction_px: Sub-pixel part of each position, by which its exit wave lies moved, real,
+            (..., 2); used in the near field only.
+        flux: Photons of each pattern relative to those of the probe, real, (...); None is 1.
+        background: Photons of each pixel that come past the sample, real, broadcast with
+            (..., H, W), in the order of the propagator; None is 0.
+    """
+
+    propagator: Propagator
+    fraction_px: Tensor
+    flux: Tensor | None = None
+    background: Tensor | None = None
+
+    def detector_waves(self, patches: Tensor, probe: Tensor) -> Tensor:
+        """Waves on the detector, before the flux.
+
+        Args:
+            patches: Object transmission under the probe, complex, (..., H, W). Dimensionless.
+            probe: Illumination modes as they fall there, complex, (..., M, H, W), in sqrt(photons).
+
+        Returns:
+            Complex, (..., M, H, W), in sqrt(photons).
+        """
+        return self.propagator.forward(patches[..., None, :, :] * probe, self.fraction_px)
+
+    def expected_counts(self, waves: Tensor) -> Tensor:
+        """Expected photons of each pattern, in the order of the propagator.
+
+        The modes add incoherently [1]_.
+
+        Args:
+            waves: From `detector_waves`, (..., M, H, W).
+
+        Returns:
+            Real, (..., H, W), in photons.
+
+        References:
+            .. [1] P. Thibault and A. Menzel, "Reconstructing state mixtures from diffraction
+               measurements", Nature 494, 68 (2013), doi:10.1038/nature11806.
+        """
+        intensity = incoherent_sum(waves)
+        if self.flux is not None:
+            intensity = intensity * self.flux[..., None, None]
+        return intensity if self.background is None else intensity + self.background
+
+    def exit_wave_gradient(self, waves: Tensor, slope: Tensor) -> Tensor:
+        """The gradient of a function of the expected counts with respect to the exit waves.
+
+        Args:
+            waves: From `detector_waves`, complex, (..., M, H, W); overwritten.
+            slope: Derivative of the function with respect to the expected counts, real,
+                (..., H, W).
+
+        Returns:
+            With respect to the conjugate of the exit waves, complex, (..., M, H, W).
+        """
+        if self.flux is not None:
+            slope = slope * self.flux[..., None, None]
+        return self.propagator.adjoint(waves.mul_(slope[..., None, :, :]), self.fraction_px)
+
+
+def object_gradient(exit_waves: Tensor, probe: Tensor) -> Tensor:
+    """The gradient with respect to the patches, by the adjoint of the interaction.
+
+    Args:
+        exit_waves: Gradient with respect to the exit waves, complex, (..., M, H, W).
+        probe: As it falls there, complex, (..., M, H, W).
+
+    Returns:
+        Complex, (..., H, W).
+    """
+    return coherent_sum(probe.conj() * exit_waves)
+
+
+def position_gradient(exit_waves: Tensor, probe: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient with respect to a local displacement of each patch, pixel by pixel.
+
+    Where a position moves by d, its patch becomes ``patch + d . grad(patch)``. Summed over the
+    pixels, the first result is the derivative with respect to the position of minus the misfit,
+    where ``exit_waves`` points downhill; weighted with the distance from the middle of the patch,
+    it is that with respect to a local scale or rotation.
+
+    Args:
+        exit_waves: Direction of descent of the exit waves, complex, (..., M, H, W).
+        probe: As it falls there, complex, (..., M, H, W).
+        patches: Complex, (..., H, W).
+
+    Returns:
+        ``Re(conj(dpsi / dy_i) chi)`` along y and x, real, (2, ..., H, W), and the products
+        ``Re(conj(dpsi / dy_i) dpsi / dy_j)`` for yy, yx and xx, real, (3, ..., H, W).
+    """
+    light = incoherent_sum(probe)
+    back = coherent_sum(probe.conj() * exit_waves)
+    along_y, along_x = torch.gradient(patches, dim=(-2, -1))
+    slopes = torch.stack([(slope.conj() * back).real for slope in (along_y, along_x)])
+    products = torch.stack(
+        [
+            squared_modulus(along_y) * light,
+            (along_y.conj() * along_x).real * light,
+            squared_modulus(along_x) * light,
+        ]
+    )
+    return slopes, products
 
 
 @dataclass(frozen=True)
@@ -23,46 +142,55 @@ class ScanLayout:
 
     Attributes:
         indices: Flat canvas index of every patch pixel, int64, (B, C, H, W).
-        probe: Illumination shifted by the sub-pixel part of each position, in sqrt(photons),
-            complex, (B, C, M, H, W).
+        probe: Illumination of each pattern, shifted by the sub-pixel part of its position and with
+            its own photons, in sqrt(photons), complex, (B, C, M, H, W).
         canvas_shape: ``(Y, X)`` of one canvas.
+        model: How the patterns come about; their flux is in the probe.
     """
 
     indices: Tensor
     probe: Tensor
     canvas_shape: tuple[int, int]
+    model: ForwardModel
 
 
-def scan_layout(corners_px: Tensor, probe: Tensor, canvas_shape: tuple[int, int]) -> ScanLayout:
+def scan_layout(
+    corners_px: Tensor,
+    probe: Tensor,
+    canvas_shape: tuple[int, int],
+    propagator: Propagator | None = None,
+    background: Tensor | None = None,
+) -> ScanLayout:
     """The `ScanLayout` of groups of patches.
 
     Args:
         corners_px: Minimum corners ``(y, x)`` of the patches on their canvas, real, (B, C, 2).
-        probe: Illumination modes, complex, (B, M, H, W), in sqrt(photons).
+        probe: Illumination modes, complex, in sqrt(photons), (B, M, H, W), or (B, C, M, H, W) where
+            each pattern has its own.
         canvas_shape: ``(Y, X)`` of one canvas.
+        propagator: By default that of the far field.
+        background: Photons that come past the sample, real, broadcast with (B, C, H, W), in the
+            order of the propagator.
 
     Returns:
-        Indices and shifted probes.
+        Indices, shifted probes and the model of the patterns.
 
     Raises:
         ValueError: If a patch reaches beyond its canvas.
     """
     whole, fraction = split_corners(corners_px)
     height, width = probe.shape[-2:]
+    each = probe if probe.ndim == 5 else probe[:, None]
     return ScanLayout(
         indices=patch_indices(whole, (height, width), canvas_shape),
-        probe=shift_probe(probe[:, None], fraction),
+        probe=shift_probe(each, fraction),
         canvas_shape=canvas_shape,
+        model=ForwardModel(propagator or FarField(), fraction, background=background),
     )
 
 
 def diffraction_intensity(patches: Tensor, probe: Tensor) -> Tensor:
     """Expected photon counts on the far-field detector, one pattern per patch.
-
-    Each probe mode passes the patch, propagates with a unitary Fourier transform, and the
-    modes add incoherently [1]_::
-
-        I[n, q] = sum_m | F(probe[m] * patches[n])[q] |^2
 
     Args:
         patches: Object transmission seen by the probe, complex, (..., H, W). Dimensionless;
@@ -78,43 +206,41 @@ def diffraction_intensity(patches: Tensor, probe: Tensor) -> Tensor:
 
     Raises:
         ValueError: If ``patches`` and ``probe`` differ in (H, W).
-
-    References:
-        .. [1] P. Thibault and A. Menzel, "Reconstructing state mixtures from diffraction
-           measurements", Nature 494, 68 (2013), doi:10.1038/nature11806.
     """
     if patches.shape[-2:] != probe.shape[-2:]:
         raise ValueError(
             f"patches are {tuple(patches.shape[-2:])} pixels but probe is "
             f"{tuple(probe.shape[-2:])}; crop or pad the probe first"
         )
-    waves = far_field(patches[..., None, :, :] * probe)  # (..., M, H, W)
-    return torch.fft.fftshift(incoherent_sum(waves), dim=(-2, -1))
+    model = ForwardModel(FarField(), probe.real.new_zeros(2))
+    return model.propagator.to_detector(model.expected_counts(model.detector_waves(patches, probe)))
 
 
-def predict_counts(canvas: Tensor, geometry: ScanLayout) -> Tensor:
+def predict_counts(canvas: Tensor, layout: ScanLayout) -> Tensor:
     """Expected photon counts of every pattern of a group.
 
     Args:
         canvas: Object under the group, complex, (B, Y, X).
-        geometry: From `scan_layout`.
+        layout: From `scan_layout`.
 
     Returns:
-        Real, (B, C, H, W), in photons, zero frequency at ``[H // 2, W // 2]``.
+        Real, (B, C, H, W), in photons, as on the detector: a far-field pattern has zero frequency
+        at ``[H // 2, W // 2]``.
     """
-    return diffraction_intensity(extract_patches(canvas, geometry.indices), geometry.probe)
+    waves = layout.model.detector_waves(extract_patches(canvas, layout.indices), layout.probe)
+    return layout.model.propagator.to_detector(layout.model.expected_counts(waves))
 
 
-def illumination(geometry: ScanLayout) -> Tensor:
+def illumination(layout: ScanLayout) -> Tensor:
     """Photons that fell on each canvas pixel, summed over the patterns of the group.
 
     Args:
-        geometry: From `scan_layout`.
+        layout: From `scan_layout`.
 
     Returns:
         Real, (B, Y, X), in photons.
     """
-    return place_patches(incoherent_sum(geometry.probe), geometry.indices, geometry.canvas_shape)
+    return place_patches(incoherent_sum(layout.probe), layout.indices, layout.canvas_shape)
 
 
 def illumination_nearest_pixel(

@@ -47,7 +47,6 @@ class RefinementResult:
             power, positions as used.
         held_out: Indices of the scan points that were held out, int64.
         history: One entry an epoch; the entry before the first epoch describes the start.
-        positions_moved: Whether refined positions predicted the held-out patterns better.
         outcome: What the object is: "refined", the "network" object, or the "mean" of both.
         r_free: R-factor of the held-out patterns, before they were fitted too.
     """
@@ -55,7 +54,6 @@ class RefinementResult:
     reconstruction: Reconstruction
     held_out: NDArray[np.int64]
     history: tuple[RefinementEpoch, ...]
-    positions_moved: bool
     outcome: Outcome
     r_free: float
 
@@ -69,27 +67,28 @@ def refine(
     network_object: NDArray[np.complex64] | None = None,
     progress: Progress | None = None,
 ) -> RefinementResult:
-    r"""The object, and optionally probe and positions, that explain the counts best.
+    r"""The object, and optionally the probe, that explain the counts best.
 
     Minimises, by accelerated preconditioned gradient steps on batches of patterns that overlap as
     little as the scan allows::
 
-        sum_n D(counts[n], I[n]) + smoothness * chi2 * sum_edges sqrt(1 + |dO|^2 / edge^2)
-        I[n, q] = sum_m | F(probe[m] * patch[n])[q] |^2
+        sum_n L(counts[n], I[n]) + smoothness * chi2 * sum_edges sqrt(1 + |dO|^2 / edge^2)
+        I[n] = flux[n] * sum_m | D(probe[n, m] * patch[n]) |^2 + background
 
-    D is the Poisson deviance for sparse counts and the squared difference of amplitudes
-    otherwise. The step is preconditioned by the illumination as in rPIE [1]_, is longer for phases
-    of low spatial frequency (`low_frequency.low_frequency_gain`), and has Nesterov's
-    momentum over batches [2]_; modes add incoherently [3]_. The second term, an edge-preserving
-    prior in units of photons, loses weight where there is light; chi2 is the misfit of the held-out
-    patterns in units of counting noise.
+    with what the scan says of flux, background, probe and positions (found, where it is not known,
+    by `measurement.refine_measurement`), and the propagator D. L is the Poisson deviance for
+    sparse counts and the squared difference of amplitudes otherwise. The step is preconditioned by
+    the illumination as in rPIE [1]_, is longer for phases of low spatial frequency
+    (`low_frequency.low_frequency_gain`), and has Nesterov's momentum over batches [2]_; modes add
+    incoherently [3]_. The second term, an edge-preserving prior in units of photons, loses weight
+    where there is light; chi2 is the misfit of the held-out patterns in units of counting noise.
 
     When it stops is described in `ptycho_torch.refinement.loop`. With a ``network_object`` the
     answer is the mean of that and the refined object, whose noise is in part independent, unless it
     predicts the held-out patterns worse than one of the two.
 
     Args:
-        scan: Patterns, positions and probe.
+        scan: Patterns, positions, probe, and what else is known.
         start: First object, on a canvas that holds all patches; its probe is not used.
         options: What is refined.
         held_out: Indices of the scan points to hold out, instead of a random choice.
@@ -115,7 +114,7 @@ def refine(
         .. [3] P. Thibault and A. Menzel, "Reconstructing state mixtures from diffraction
            measurements", Nature 494, 68 (2013), doi:10.1038/nature11806.
     """
-    counts, positions, probe = as_tensors(scan)
+    probe = torch.from_numpy(scan.need_probe())
     obj = torch.from_numpy(start.object)
     modes = len(probe) if options.probe_modes is None else options.probe_modes
     _check(probe, obj, modes, options)
@@ -127,8 +126,8 @@ def refine(
     if network_object is not None and held_out is None:
         raise ValueError("held_out must name the patterns that the network object was made without")
     # 1. patterns on the canvas, some of them held out
-    centres = positions.double() - torch.as_tensor(start.origin_yx, dtype=torch.float64)
-    patterns = prepare(counts, centres, torch.from_numpy(scan.mask), obj.shape)
+    origin = torch.as_tensor(start.origin_yx, dtype=torch.float64)
+    patterns = prepare(scan, origin, (int(obj.shape[0]), int(obj.shape[1])))
     if held_out is None:
         free = draw_held_out(len(scan), options.held_out_fraction, options.seed)
     else:
@@ -136,14 +135,13 @@ def refine(
     everything = torch.arange(len(scan))
     work = everything[~torch.isin(everything, free)]
     # 2. epochs
-    loop = RefinementLoop(patterns, centres, work, free, options, progress)
-    state = State(obj.to(torch.complex64), add_modes(probe.to(torch.complex64), modes)).copy()
+    loop = RefinementLoop(patterns, work, free, options, progress)
+    state = first_state(scan, obj, modes)
     network = None
     if network_object is not None:
-        network = State(torch.from_numpy(network_object).to(torch.complex64), state.probe.clone())
+        network = state.copy()
+        network.obj = torch.from_numpy(network_object).to(torch.complex64)
     loop.run(state)
-    if options.update_positions:
-        loop.refine_positions(state, (int(obj.shape[0]), int(obj.shape[1])))
     # 3. the answer
     outcome, r_free = _finish(loop, state, network)
     if options.update_probe:
@@ -152,14 +150,17 @@ def refine(
         start,
         object=state.obj.numpy(),
         probe=state.probe.numpy(),
-        positions_px=(loop.centres + torch.as_tensor(start.origin_yx, dtype=torch.float64)).numpy(),
+        positions_px=scan.positions_px,
         scan_index=scan.scan_index,
+        flux=scan.flux,
+        background=scan.background,
+        probe_components=state.components.numpy() if len(state.components) else None,
+        probe_weights=scan.probe_weights,
     )
     return RefinementResult(
         reconstruction=reconstruction,
         held_out=free.numpy(),
         history=tuple(loop.history),
-        positions_moved=loop.centres is not centres,
         outcome=outcome,
         r_free=r_free,
     )
@@ -175,7 +176,7 @@ def _finish(loop: RefinementLoop, state: State, network: State | None) -> tuple[
         return "refined", best.r_free
     outcome, r_free = loop.choose(state, network)
     if outcome == "network":
-        state.obj, state.probe = network.obj, network.probe
+        state.restore(network)
         return outcome, r_free
     loop.refit_with_held_out(state)
     if outcome == "mean":
@@ -268,24 +269,24 @@ def refine_reconstruction(
     return result.reconstruction, _history(result, scan, gain)
 
 
-def as_tensors(scan: Scan) -> tuple[Tensor, Tensor, Tensor]:
-    """Counts, positions and probe of a scan as tensors."""
-    counts = np.asarray(scan.counts[:], dtype=np.float32)
-    return (
-        torch.from_numpy(counts),
-        torch.from_numpy(scan.positions_px),
-        torch.from_numpy(scan.need_probe()),
-    )
+def first_state(scan: Scan, obj: Tensor, modes: int) -> State:
+    """A state with an object, and the probe of a scan with as many modes as wanted."""
+    probe = torch.from_numpy(scan.need_probe()).to(torch.complex64)
+    components = probe.new_zeros(0, modes, *probe.shape[1:])
+    if scan.probe_components is not None:
+        components = torch.from_numpy(scan.probe_components).to(torch.complex64)
+        more = (0, 0, 0, 0, 0, modes - len(probe))
+        components = torch.nn.functional.pad(components, more)
+    return State(obj.to(torch.complex64), add_modes(probe, modes), components).copy()
 
 
 def _log(result: RefinementResult) -> None:
     """Log what the refinement reached."""
     first, epochs = result.history[0], result.history[1:]
     logger.info(
-        "refined in %d epochs: R-free %.4g -> %.4g on %d held-out patterns, probe modes %d%s%s",
+        "refined in %d epochs: R-free %.4g -> %.4g on %d held-out patterns, probe modes %d%s",
         len(epochs), first.r_free, result.r_free, len(result.held_out),
-        len(result.reconstruction.probe), ", positions moved" if result.positions_moved else "",
-        OUTCOMES[result.outcome],
+        len(result.reconstruction.probe), OUTCOMES[result.outcome],
     )  # fmt: skip
 
 
@@ -300,7 +301,6 @@ def _history(result: RefinementResult, scan: Scan, gain: float | None) -> dict[s
         "held_out_scan_index": scan.scan_index[result.held_out].tolist(),
         "probe_modes": len(result.reconstruction.probe),
         "gain_of_one_more_mode": gain,
-        "positions_moved": result.positions_moved,
         "epochs": [vars(entry) for entry in epochs],
     }
 

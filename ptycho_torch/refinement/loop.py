@@ -23,15 +23,21 @@ from torch import Tensor
 from ptycho_torch.physics.incoherent import squared_modulus
 from ptycho_torch.physics.low_frequency import squared_widths
 from ptycho_torch.physics.probe_modes import orthogonal_mixing
-from ptycho_torch.refinement.positions import clamp_to_canvas, gauss_newton_shifts, without_affine
 from ptycho_torch.refinement.prepared_patterns import (
     Prediction,
     PreparedPatterns,
-    placed_at,
     predict,
+    shift_basis,
 )
 from ptycho_torch.refinement.refine_options import RefineOptions
-from ptycho_torch.refinement.step import State, illumination_of, sparse_batches, step_on_batch
+from ptycho_torch.refinement.step import (
+    Observer,
+    State,
+    StepSettings,
+    illumination_of,
+    sparse_batches,
+    step_on_batch,
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,6 @@ class RefinementLoop:
 
     Args:
         patterns: All patterns, at their positions.
-        centres: Positions on the canvas, float64, (N, 2).
         work: Indices of the patterns to use.
         held_out: Indices of the others.
         options: What is refined.
@@ -121,13 +126,12 @@ class RefinementLoop:
     def __init__(
         self,
         patterns: PreparedPatterns,
-        centres: Tensor,
         work: Tensor,
         held_out: Tensor,
         options: RefineOptions,
         progress: Progress | None,
     ) -> None:
-        self.patterns, self.centres, self.work, self.held_out = patterns, centres, work, held_out
+        self.patterns, self.work, self.held_out = patterns, work, held_out
         self.options, self.progress = options, progress
         self.rng = torch.Generator().manual_seed(options.seed)
         self.sample = work[torch.randperm(len(work), generator=self.rng)[: len(held_out)]]
@@ -159,42 +163,12 @@ class RefinementLoop:
             idle = 0 if best_score - entry.free_score >= min_gain(entry.free_score) else idle + 1
             best_score = min(best_score, entry.free_score)
             if not entry.free_score < best_score * (1 + TUNING.max_rise):
-                state.obj, state.probe = best.obj.clone(), best.probe.clone()
-                state.reset_momentum()
+                state.restore(best)
             if idle == TUNING.patience:
                 step, falls, idle = step * TUNING.step_fall, falls + 1, 0
                 if falls > TUNING.step_falls or entry.r_free < TUNING.converged:
                     break
-        state.obj, state.probe = best.obj, best.probe
-
-    @torch.no_grad()
-    def refine_positions(
-        self, state: State, canvas_shape: tuple[int, int], updates: int = 8
-    ) -> None:
-        """Move the positions and refit, as long as the held-out patterns are predicted better."""
-        best_score = min(entry.free_score for entry in self.history if entry.kept)
-        given, trial, idle = self.centres, state.copy(), 0
-        best_patterns, best_centres = self.patterns, self.centres
-        for _ in range(updates):
-            shifts = gauss_newton_shifts(self.patterns, trial, self.work) + (self.centres - given)
-            moved = given + without_affine(shifts, given, self.work)
-            self.centres = clamp_to_canvas(moved, self.patterns.shape, canvas_shape)
-            self.patterns = placed_at(self.patterns, self.centres)
-            for step in SETTLING_STEPS:
-                self._epoch(trial, step)
-            entry = self._measure(trial, SETTLING_STEPS[0])
-            better = entry.free_score < best_score
-            self._append(replace(entry, kept=better))
-            idle = (
-                0 if better else idle + 1
-            )  # held-out positions stay wrong and hide most of the gain
-            if better:
-                best_score = entry.free_score
-                best_patterns, best_centres = self.patterns, self.centres
-                state.obj, state.probe = trial.obj.clone(), trial.probe.clone()
-            if idle == TUNING.patience:
-                break
-        self.patterns, self.centres = best_patterns, best_centres
+        state.restore(best)
 
     @torch.no_grad()
     def choose(self, state: State, network: State) -> tuple[Outcome, float]:
@@ -206,7 +180,7 @@ class RefinementLoop:
         candidates: dict[Outcome, State] = {
             "refined": state,
             "network": network,
-            "mean": State(self.mean_with(state, network), state.probe),
+            "mean": State(self.mean_with(state, network), state.probe, state.components),
         }
         scores = {name: self._scores(one) for name, one in candidates.items()}
         best: Outcome = (
@@ -217,7 +191,7 @@ class RefinementLoop:
         tolerance = TUNING.standard_errors * excess.std() / math.sqrt(len(excess))
         chosen: Outcome = "mean" if close and excess.mean() <= tolerance else best
         answer = candidates[chosen]
-        return chosen, predict(self.patterns, answer.obj, answer.probe, self.held_out).r
+        return chosen, self._predict(answer, self.held_out).r
 
     def mean_with(self, state: State, network: State) -> Tensor:
         """Mean of two objects, the second with slow phases and scale of the first, (Y, X)."""
@@ -237,37 +211,29 @@ class RefinementLoop:
 
     def _epoch(self, state: State, step: float) -> None:
         """One epoch over the working patterns."""
-        patterns = self.patterns
-        light = illumination_of(patterns, state.probe, self.work, state.obj)
-        typical = ((light.photons * light.support).sum() / light.support.sum()).item()
-        prior = min(self.options.smoothness, TUNING.max_prior_share * typical) * self.dispersion
-        for index in sparse_batches(patterns, self.work, light.beams, self.rng):
-            step_on_batch(
-                patterns,
-                state,
-                index,
-                light,
-                batches=len(self.work) / len(index),
-                step=step,
-                prior=prior,
-                update_probe=self.options.update_probe,
-            )
-        if self.options.update_probe and len(state.probe) > 1:
-            state.probe, mixing = orthogonal_mixing(state.probe)
-            state.probe_velocity = torch.einsum("km,mhw->khw", mixing, state.probe_velocity)
+        settings = EpochSettings(
+            step=step,
+            smoothness=self.options.smoothness,
+            dispersion=self.dispersion,
+            update_probe=self.options.update_probe,
+        )
+        run_epoch(self.patterns, state, self.work, settings, rng=self.rng)
 
     def _measure(self, state: State, step: float) -> RefinementEpoch:
         """The entry of an epoch; the dispersion of the held-out patterns goes to the prior."""
-        free = predict(self.patterns, state.obj, state.probe, self.held_out)
-        work = predict(self.patterns, state.obj, state.probe, self.sample)
+        free = self._predict(state, self.held_out)
+        work = self._predict(state, self.sample)
         self.dispersion = min(max(free.dispersion, 1.0), TUNING.max_dispersion)
         return RefinementEpoch(step, work.r, free.r, self._score(free))
 
+    def _predict(self, state: State, index: Tensor) -> Prediction:
+        """How well some patterns are predicted."""
+        basis = shift_basis(self.patterns, state.probe, state.components)
+        return predict(self.patterns, state.obj, basis, index)
+
     def _scores(self, state: State) -> Tensor:
         """The score of each held-out pattern, float64."""
-        each = [
-            predict(self.patterns, state.obj, state.probe, one) for one in self.held_out.split(1)
-        ]
+        each = [self._predict(state, one) for one in self.held_out.split(1)]
         return torch.tensor([self._score(one) for one in each], dtype=torch.float64)
 
     def _score(self, free: Prediction) -> float:
@@ -279,6 +245,59 @@ class RefinementLoop:
         self.history.append(entry)
         if self.progress is not None:
             self.progress(len(self.history) - 1, entry)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochSettings:
+    """How an epoch moves object and probe.
+
+    Attributes:
+        step: Step size, relative to the preconditioned gradient.
+        smoothness: Largest strength of the prior, in photons per object pixel.
+        dispersion: Misfit in units of counting noise, by which the prior is multiplied.
+        update_probe: Whether the probe moves.
+    """
+
+    step: float
+    smoothness: float
+    dispersion: float = 1.0
+    update_probe: bool = False
+
+
+def run_epoch(
+    patterns: PreparedPatterns,
+    state: State,
+    work: Tensor,
+    settings: EpochSettings,
+    *,
+    rng: torch.Generator,
+    observers: Sequence[Observer] = (),
+) -> None:
+    """One epoch of object, and probe, over some patterns, in place.
+
+    Args:
+        patterns: All patterns.
+        state: Object and probe.
+        work: Indices of the patterns to use.
+        settings: Of the step.
+        rng: Random generator of the order of the patterns.
+        observers: What else is refined.
+    """
+    light = illumination_of(patterns, state.probe, work, state.obj)
+    typical = ((light.photons * light.support).sum() / light.support.sum()).item()
+    prior = min(settings.smoothness, TUNING.max_prior_share * typical) * settings.dispersion
+    for index in sparse_batches(patterns, work, light.beams, rng):
+        one = StepSettings(
+            batches=len(work) / len(index),
+            step=settings.step,
+            prior=prior,
+            update_probe=settings.update_probe,
+        )
+        step_on_batch(patterns, state, index, light, one, observers)
+    if settings.update_probe and len(state.probe) > 1:
+        state.probe, mixing = orthogonal_mixing(state.probe)
+        state.components = torch.einsum("km,cmhw->ckhw", mixing, state.components)
+        state.probe_velocity = torch.einsum("km,cmhw->ckhw", mixing, state.probe_velocity)
 
 
 def smoothed(image: Tensor, widths: Sequence[float]) -> Tensor:

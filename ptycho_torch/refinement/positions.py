@@ -1,83 +1,223 @@
-"""Shifts of the scan positions that bring the predicted amplitudes closer to the measured ones."""
+"""Positions: small Gauss-Newton steps of each, an affine map of all, and a search for lost ones.
+
+Two kinds of error, two kinds of step. Where each position errs for itself, its pattern alone shows
+it: the object is made of many patterns, and a wrong one disagrees with its neighbours. So a small
+step of the position, in every batch together with object and probe, finds errors of some pixels.
+
+But an object can follow an error that neighbours share, such as a wrong scale of the stage: it is
+drawn larger, and then every position fits, nearly. Only inside each patch it is too large. The
+direction in which positions and object are scaled together changes a patch about its middle::
+
+    p <- p + A (p - c),  O(x) <- O(x - A (x - c))   =>   d patch(r) = -(A r) . grad(patch)
+
+with r counted from the middle of the patch. That is four numbers for the whole scan, which the
+patterns determine well, so one Gauss-Newton step an epoch finds them in a few epochs.
+"""
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ptycho_torch.physics.incoherent import incoherent_sum
-from ptycho_torch.physics.propagation import far_field
+from ptycho_torch.physics.forward import position_gradient
 from ptycho_torch.refinement.prepared_patterns import (
     PreparedPatterns,
-    cut,
-    node_weights,
-    probes_at,
+    expected_counts,
+    placed_at,
     shift_basis,
+    subset_of,
 )
-from ptycho_torch.refinement.step import State
+from ptycho_torch.refinement.step import Descent, State
 
-MAX_SHIFT_PX = 0.2  # largest shift of a position in one update
-DERIVATIVE_STEP_PX = 1e-3  # of the central difference; the polynomial's error is its square
+MOMENTUM = 0.5  # share of the last step of a position that the next one continues
+STEP = 1.6  # of the Gauss-Newton step along each axis, whose curvature is overestimated twice
+DAMPING = 0.1  # share of the mean curvature of a batch that is added to each
+MAX_STEP_PX = 0.3  # largest step of a position in one batch, before momentum
+AFFINE_STEP = 3.0  # of the same Gauss-Newton step, in one epoch
+AFFINE_DAMPING = 1e-3  # share of the mean curvature that is added
+MIN_AFFINE_PX = 0.01  # displacement at the border below which the object is not warped
+SEARCH_RATIO = 2.0  # misfit of a pattern, relative to the median, above which it is searched for
+SEARCH_GAIN = 0.9  # of its misfit, below which a place that was found is taken
+SEARCH_STEP_PX = 1.5
+SEARCH_REACH_PX = 9.0
 
 
-def gauss_newton_shifts(
-    patterns: PreparedPatterns, state: State, index: Tensor, batch: int = 32
-) -> Tensor:
-    """Gauss-Newton shift ``(y, x)`` of each position of ``index``, (N, 2); 0 for the others.
+class PositionObserver:
+    """Moves the positions of each batch.
 
-    It minimises the squared difference of amplitudes of one pattern to first order::
-
-        d|F| = Re(conj(F) dF) / |F|
-
-    with dF the transform of the patch times the derivative of the shifted probe, which is the
-    derivative of the polynomial in the fraction.
+    Args:
+        patterns: All patterns; their positions are changed in place.
+        canvas_shape: ``(Y, X)``, which the patches do not leave.
     """
-    basis = shift_basis(patterns, state.probe)
-    shifts = torch.zeros(len(patterns.corners), 2, dtype=torch.float64)
+
+    def __init__(self, patterns: PreparedPatterns, canvas_shape: tuple[int, int]) -> None:
+        self.patterns = patterns
+        self.half = torch.tensor(patterns.shape, dtype=torch.float64) / 2
+        self.last = torch.tensor(canvas_shape, dtype=torch.float64) - self.half
+        self.velocity = torch.zeros(len(patterns), 2, dtype=torch.float64)
+
+    def add(self, descent: Descent) -> None:
+        """Move the positions of these patterns."""
+        slopes, products = position_gradient(descent.exit_waves, descent.probes, descent.patches)
+        top = slopes.sum((-2, -1)).T.double()  # (B, 2)
+        curvature = products[::2].sum((-2, -1)).T.double()
+        step = STEP * top / (curvature + DAMPING * curvature.mean(0))
+        velocity = MOMENTUM * self.velocity[descent.index] + step.clamp(-MAX_STEP_PX, MAX_STEP_PX)
+        self.velocity[descent.index] = velocity
+        moved = self.patterns.centres[descent.index] + velocity
+        move(self.patterns, descent.index, torch.minimum(moved.maximum(self.half), self.last))
+
+    def finish_epoch(self, given: Tensor) -> None:
+        """Take the common translation out of the moves, since the object can follow it."""
+        common = (self.patterns.centres - given).mean(0)
+        everything = torch.arange(len(self.patterns))
+        move(self.patterns, everything, self.patterns.centres - common)
+
+
+class AffineObserver:
+    """Finds the affine map of all positions in one epoch.
+
+    Args:
+        shape: ``(H, W)`` of the patterns.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        y, x = (torch.arange(size, dtype=torch.float32) - size / 2 for size in shape)
+        self.offsets = torch.stack(torch.meshgrid(y, x, indexing="ij"))  # r, (2, H, W)
+        self.normal = torch.zeros(2, 2, 2, 2, dtype=torch.float64)
+        self.right = torch.zeros(2, 2, dtype=torch.float64)
+
+    def add(self, descent: Descent) -> None:
+        """Add these patterns to the normal equations."""
+        slopes, products = position_gradient(descent.exit_waves, descent.probes, descent.patches)
+        r = self.offsets
+        self.right -= torch.einsum("ihw,jhw->ij", slopes.sum(1), r).double()
+        moments = torch.einsum("phw,jhw,lhw->pjl", products.sum(1), r, r).double()
+        yy, yx, xx = moments
+        self.normal += torch.stack([torch.stack([yy, yx]), torch.stack([yx, xx])]).permute(
+            0, 2, 1, 3
+        )  # (i, j, k, l)
+
+    def finish_epoch(self) -> Tensor:
+        """The map A of this epoch, float64, (2, 2), and a new start."""
+        normal, right = self.normal.reshape(4, 4), self.right.reshape(4)
+        damped = normal + AFFINE_DAMPING * normal.diagonal().mean() * torch.eye(4).double()
+        found = AFFINE_STEP * torch.linalg.solve(damped, right).reshape(2, 2)
+        self.normal.zero_()
+        self.right.zero_()
+        return found
+
+
+def move(patterns: PreparedPatterns, index: Tensor, centres: Tensor) -> None:
+    """Move some patterns, in place, to positions (B, 2)."""
+    placed = placed_at(patterns, centres)
+    patterns.corners[index] = placed.corners
+    patterns.fractions[index] = placed.fractions
+    patterns.node_weights[index] = placed.node_weights
+
+
+def apply_affine(patterns: PreparedPatterns, state: State, affine: Tensor, middle: Tensor) -> bool:
+    """Scale, turn and shear positions and object together about a point, in place.
+
+    Args:
+        patterns: All patterns.
+        state: Object; its momentum is set to zero.
+        affine: A, (2, 2).
+        middle: c, ``(y, x)`` on the canvas, (2,).
+
+    Returns:
+        Whether it was large enough to be applied.
+    """
+    away = patterns.centres - middle
+    if not float((away @ affine.T).abs().max()) > MIN_AFFINE_PX:
+        return False
+    half = torch.tensor(patterns.shape, dtype=torch.float64) / 2
+    last = torch.tensor(state.obj.shape, dtype=torch.float64) - half
+    centres = (patterns.centres + away @ affine.T).maximum(half).minimum(last)
+    move(patterns, torch.arange(len(patterns)), centres)
+    state.obj = warped(state.obj, affine, middle)
+    state.reset_momentum()
+    return True
+
+
+def warped(obj: Tensor, affine: Tensor, middle: Tensor) -> Tensor:
+    """The object moved by ``A (x - c)``, by bicubic interpolation, complex, (Y, X)."""
+    rows, columns = obj.shape
+    y, x = (torch.arange(size, dtype=torch.float64) for size in (rows, columns))
+    places = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
+    back = torch.linalg.inv(torch.eye(2, dtype=torch.float64) + affine)
+    source = (places - middle) @ back.T + middle
+    relative = 2 * source / torch.tensor([rows - 1, columns - 1]) - 1
+    image = functional.grid_sample(
+        torch.view_as_real(obj).permute(2, 0, 1)[None],
+        relative.flip(-1).float()[None],
+        mode="bicubic",
+        padding_mode="border",
+        align_corners=True,
+    )
+    return torch.complex(*image[0].contiguous())
+
+
+def search_lost(patterns: PreparedPatterns, state: State, index: Tensor) -> int:
+    """Look around for patterns that fit much worse than the others, and move them, in place.
+
+    A step along the gradient finds a place within a feature of the object; a pattern that lies
+    farther away is tried on a grid.
+
+    Args:
+        patterns: All patterns.
+        state: Object and probe.
+        index: Patterns to look at.
+
+    Returns:
+        How many were moved.
+    """
+    basis = shift_basis(patterns, state.probe, state.components)
+    misfits = misfit_of_each(patterns, state.obj, basis, index)
+    lost = index[misfits > SEARCH_RATIO * misfits.median()]
+    half = torch.tensor(patterns.shape, dtype=torch.float64) / 2
+    last = torch.tensor(state.obj.shape, dtype=torch.float64) - half
+    along = torch.arange(-SEARCH_REACH_PX, SEARCH_REACH_PX + 1e-9, SEARCH_STEP_PX).double()
+    offsets = torch.cat(
+        [torch.zeros(1, 2, dtype=torch.float64), torch.cartesian_prod(along, along)]
+    )
+    found = 0
+    for one in lost:
+        places = (patterns.centres[one] + offsets).maximum(half).minimum(last)
+        copies = placed_at(subset_of(patterns, one.expand(len(places))), places)
+        tried = misfit_of_each(copies, state.obj, basis, torch.arange(len(places)))
+        best = int(tried.argmin())
+        if tried[best] < SEARCH_GAIN * tried[0]:
+            move(patterns, one[None], places[best][None])
+            found += 1
+    return found
+
+
+def misfit_of_each(
+    patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor, batch: int = 64
+) -> Tensor:
+    """Misfit of some patterns, relative to the photons of each, (B,)."""
+    found = []
     for some in index.split(batch):
-        # 1. prediction and its derivatives
-        patches = cut(state.obj, patterns.corners[some], patterns.shape)[:, None]
-        waves = far_field(patches * probes_at(patterns, patterns.weights[some], basis))
-        amplitude = incoherent_sum(waves).add_(1e-6).sqrt_()
-        slopes = []
-        for axis in (0, 1):
-            offset = torch.zeros(2, dtype=torch.float64)
-            offset[axis] = DERIVATIVE_STEP_PX
-            ahead, behind = (
-                node_weights(patterns.fractions[some] + sign * offset) for sign in (1, -1)
-            )
-            derivative = ((ahead - behind) / (2 * DERIVATIVE_STEP_PX)).float()
-            moved = far_field(patches * probes_at(patterns, derivative, basis))
-            slopes.append(
-                (torch.view_as_real(waves) * torch.view_as_real(moved)).sum((1, -1)) / amplitude
-            )
-        residual = patterns.amplitudes(some) - amplitude
+        misfit = patterns.noise.misfit(
+            expected_counts(patterns, obj, basis, some), patterns.measured[some]
+        )
         if patterns.mask is not None:
-            residual = residual * patterns.mask
-            slopes = [slope * patterns.mask for slope in slopes]
-        # 2. normal equations, two unknowns a pattern
-        jacobian = torch.stack(slopes, -1).reshape(len(some), -1, 2).double()
-        normal = jacobian.mT @ jacobian
-        trace = normal.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
-        normal += 1e-6 * trace * torch.eye(2, dtype=torch.float64)
-        right = jacobian.mT @ residual.reshape(len(some), -1, 1).double()
-        shifts[some] = torch.linalg.solve(normal, right)[..., 0]
-    return shifts.clamp(-MAX_SHIFT_PX, MAX_SHIFT_PX)
+            misfit = misfit * patterns.mask
+        photons = patterns.counts(some).sum((1, 2)).clamp_min(1)
+        found.append(misfit.sum((1, 2)) / photons)
+    return torch.cat(found)
 
 
-def without_affine(shifts: Tensor, centres: Tensor, index: Tensor) -> Tensor:
-    """Shifts less the translation, rotation, scale and shear of the whole scan that is in them.
+def affine_part(moved: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """The affine map that leads from given to moved positions, and what it leaves.
 
-    The object can follow such a motion, and held-out patterns at their given positions would then
-    be predicted at the wrong places.
+    Args:
+        moved: Positions, float64, (N, 2).
+        given: The same points before, (N, 2).
+
+    Returns:
+        A of ``moved = given + A (given - c) + translation + rest``, (2, 2), and the rest, (N, 2).
     """
-    design = torch.cat([torch.ones(len(index), 1, dtype=centres.dtype), centres[index]], 1)
-    rest = shifts.clone()
-    rest[index] -= design @ torch.linalg.lstsq(design, shifts[index]).solution
-    return rest
-
-
-def clamp_to_canvas(
-    centres: Tensor, shape: tuple[int, int], canvas_shape: tuple[int, int]
-) -> Tensor:
-    """Positions whose patches are moved back onto the canvas."""
-    half = torch.tensor(shape, dtype=centres.dtype) / 2
-    return centres.clamp(half, torch.tensor(canvas_shape, dtype=centres.dtype) - half)
+    design = torch.cat([given - given.mean(0), torch.ones(len(given), 1).double()], dim=1)
+    solution = torch.linalg.lstsq(design, moved - given).solution
+    return solution[:2].T, moved - given - design @ solution

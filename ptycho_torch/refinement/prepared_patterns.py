@@ -1,7 +1,8 @@
 """Patterns in the form that the loops of the refinement need, and their prediction.
 
-Zero frequency is at ``[0, 0]`` here. A position is split as in `ptycho_torch.physics.patches`: the
-patch is cut at a whole pixel, and the probe is shifted by the fraction of a pixel that is left.
+Images are in the order of the propagator here. A position is split as in
+`ptycho_torch.physics.patches`: the patch is cut at a whole pixel, and the probe is shifted by the
+fraction of a pixel that is left.
 
 Sub-pixel shifts by a few nodes. A probe shifted by a fraction f is F^-1[ramp(f) F[probe]], two
 Fourier transforms for each position and mode, as many as the propagation itself. But the shifted
@@ -9,8 +10,8 @@ probe is a smooth function of f within [-1/2, 1/2]^2, so a polynomial in f descr
 is shifted exactly to 3 x 3 Chebyshev nodes once in a step, and the probe of every position is a
 weighted sum of these nine, one matrix product. The error is 4e-7 of the probe's energy. The
 gradient of the probe goes the same way backwards: residuals are summed with the same weights into
-nine nodes, and nine shifts back end it. Derivatives with respect to the position are those of the
-polynomial.
+nine nodes, and nine shifts back end it. A probe that changes over the scan is a weighted sum of
+a mean and a few components, so it is the same product with more columns.
 """
 
 import math
@@ -19,100 +20,165 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ptycho_torch.physics.incoherent import incoherent_sum
+from ptycho_torch.data.scan import Scan
+from ptycho_torch.physics.forward import ForwardModel
+from ptycho_torch.physics.noise import AmplitudeNoise, NoiseModel, PoissonNoise, deviance
 from ptycho_torch.physics.patches import split_corners
-from ptycho_torch.physics.propagation import far_field
+from ptycho_torch.physics.propagation import Propagator, propagator_of
 
 SHIFT_NODES = 3  # per axis; interpolation between 3 x 3 shifts has an error of 4e-7 of the energy
 # Mean counts per pixel; above, roots of counts have a constant variance.
 POISSON_BELOW_COUNTS = 10.0
-COUNT_FLOOR = 0.02  # counts; keeps the Poisson gradient finite where the model is dark
 
 
 @dataclass(frozen=True)
 class PreparedPatterns:
-    """Counts and their positions, in the form that the loops need.
+    """Counts, positions, and what else belongs to a pattern, in the form that the loops need.
 
     Attributes:
-        measured: Counts if ``poisson``, else their square roots, real, (N, H, W).
+        measured: Counts as the noise model keeps them, real, (N, H, W); 0 on bad pixels.
         mask: Good pixels, bool, (H, W); None if every pixel is good.
+        noise: The likelihood.
+        propagator: From exit waves to the detector.
+        ramps: Fourier phases of the node shifts, complex, (9, 1, H, W).
         corners: Whole-pixel minimum corners of the patches on the canvas, int64, (N, 2).
-        fractions: Sub-pixel parts of the corners, (N, 2).
-        weights: Probe at a position = weights @ basis, (N, K).
-        ramps: Fourier phases of the K node shifts, complex, (K, 1, H, W).
-        poisson: Whether the likelihood is that of sparse counts.
+        fractions: Sub-pixel parts of the corners, float64, (N, 2).
+        node_weights: Of the nine nodes in the shifted probe, (N, 9).
+        flux: Photons relative to those of the probe, (N,); None is 1.
+        background: Photons that come past the sample, (H, W); None is 0.
+        probe_weights: Of the components of the probe, (N, K); None without components.
     """
 
     measured: Tensor
     mask: Tensor | None
+    noise: NoiseModel
+    propagator: Propagator
+    ramps: Tensor
     corners: Tensor
     fractions: Tensor
-    weights: Tensor
-    ramps: Tensor
-    poisson: bool
+    node_weights: Tensor
+    flux: Tensor | None = None
+    background: Tensor | None = None
+    probe_weights: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.corners)
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(H, W)``."""
         return int(self.measured.shape[-2]), int(self.measured.shape[-1])
 
+    @property
+    def poisson(self) -> bool:
+        """Whether the likelihood is that of sparse counts."""
+        return isinstance(self.noise, PoissonNoise)
+
+    @property
+    def centres(self) -> Tensor:
+        """Positions of the patch centres on the canvas, float64, (N, 2)."""
+        return self.corners + self.fractions + torch.tensor(self.shape, dtype=torch.float64) / 2
+
+    def model(self, index: Tensor) -> ForwardModel:
+        """How some patterns come about."""
+        flux = None if self.flux is None else self.flux[index]
+        fractions = self.fractions[index].to(self.measured.dtype)
+        return ForwardModel(self.propagator, fractions, flux, self.background)
+
     def counts(self, index: Tensor) -> Tensor:
         """Photons of some patterns, (B, H, W)."""
-        values = self.measured[index]
-        return values if self.poisson else values.square_()
+        return self.noise.counts(self.measured[index])
 
     def amplitudes(self, index: Tensor) -> Tensor:
         """Square roots of the counts of some patterns, (B, H, W)."""
-        values = self.measured[index]
-        return values.sqrt_() if self.poisson else values
+        return self.noise.amplitudes(self.measured[index])
+
+    def shift_weights(self, index: Tensor) -> Tensor:
+        """Weights of the rows of `shift_basis` in the probes of some patterns, (B, 9 (1 + K))."""
+        nodes = self.node_weights[index]
+        if self.probe_weights is None:
+            return nodes
+        changes = self.probe_weights[index][:, :, None] * nodes[:, None]
+        return torch.cat([nodes, changes.flatten(1)], dim=1)
 
 
-def prepare(
-    counts: Tensor, centres: Tensor, mask: Tensor | None, canvas_shape: torch.Size
-) -> PreparedPatterns:
-    """Patterns with zero frequency at ``[0, 0]``, bad pixels zero, and positions on the canvas.
+def prepare(scan: Scan, origin_yx: Tensor, canvas_shape: tuple[int, int]) -> PreparedPatterns:
+    """The patterns of a scan, in the order of the propagator, bad pixels zero.
+
+    Args:
+        scan: Patterns, positions, and what is known of flux, background and probe.
+        origin_yx: Of the canvas in the frame of the positions, (2,).
+        canvas_shape: ``(Y, X)``.
 
     Raises:
         ValueError: If a patch reaches beyond the canvas.
     """
-    height, width = counts.shape[-2:]
-    good = None if mask is None or bool(mask.all()) else torch.fft.ifftshift(mask)
-    photons = torch.fft.ifftshift(counts, dim=(-2, -1)).float()
+    number = None if scan.fresnel_number is None else torch.tensor(scan.fresnel_number)
+    propagator = propagator_of(number)
+    counts = torch.as_tensor(scan.counts[:]).to(torch.float32)
+    height, width = scan.pattern_shape
+    good = None
+    if not bool(scan.mask.all()):
+        good = propagator.from_detector(torch.from_numpy(scan.mask))
+    photons = propagator.from_detector(counts)
     if good is not None:
-        photons *= good
+        photons = photons * good
+    elif photons.data_ptr() == counts.data_ptr():
+        photons = photons.clone()
+    pixels = height * width if good is None else int(good.sum())
+    sparse = float(photons.sum(dtype=torch.float64)) / (pixels * len(scan)) < POISSON_BELOW_COUNTS
+    noise: NoiseModel = PoissonNoise() if sparse else AmplitudeNoise()
     nodes = shift_nodes()
     ramp_y, ramp_x = (
         torch.exp(-2j * torch.pi * nodes[:, None] * torch.fft.fftfreq(n, dtype=torch.float64))
         for n in (height, width)
     )
     ramps = (ramp_y[:, None, :, None] * ramp_x[None, :, None, :]).reshape(-1, 1, height, width)
-    if good is None:
-        mean_counts = float(photons.mean())
-    else:
-        mean_counts = float(photons.sum() / (good.sum() * len(counts)))
-    poisson = mean_counts < POISSON_BELOW_COUNTS
-    values = photons if poisson else photons.sqrt_()
+    background = None if scan.background is None else torch.from_numpy(scan.background)
+    empty = torch.empty(0)
     unplaced = PreparedPatterns(
-        values, good, centres, centres, centres, ramps.to(torch.complex64), poisson
+        measured=noise.prepare(photons),
+        mask=good,
+        noise=noise,
+        propagator=propagator,
+        ramps=ramps.to(torch.complex64),
+        corners=empty,
+        fractions=empty,
+        node_weights=empty,
+        flux=None if scan.flux is None else torch.from_numpy(scan.flux).float(),
+        background=None if background is None else propagator.from_detector(background),
+        probe_weights=None if scan.probe_weights is None else torch.from_numpy(scan.probe_weights),
     )
-    placed = placed_at(unplaced, centres)
+    placed = placed_at(unplaced, torch.from_numpy(scan.positions_px).double() - origin_yx)
     last = torch.tensor(canvas_shape) - torch.tensor([height, width])
     if bool(((placed.corners < 0) | (placed.corners > last)).any()):
         raise ValueError(
             f"patches of {height}x{width} pixels reach beyond the object of {tuple(canvas_shape)} "
-            "pixels; "
-            "pad the object"
+            "pixels; pad the object"
         )
     return placed
 
 
 def placed_at(patterns: PreparedPatterns, centres: Tensor) -> PreparedPatterns:
-    """The same patterns at other positions."""
-    whole, fractions = split_corners(
-        centres - torch.tensor(patterns.shape, dtype=torch.float64) / 2
-    )
+    """The same patterns at other positions, float64, (N, 2)."""
+    half = torch.tensor(patterns.shape, dtype=torch.float64) / 2
+    whole, fractions = split_corners(centres - half)
     weights = node_weights(fractions).float()
-    return replace(patterns, corners=whole, fractions=fractions, weights=weights)
+    return replace(patterns, corners=whole, fractions=fractions, node_weights=weights)
+
+
+def subset_of(patterns: PreparedPatterns, index: Tensor) -> PreparedPatterns:
+    """Some of the patterns."""
+    flux, weights = patterns.flux, patterns.probe_weights
+    return replace(
+        patterns,
+        measured=patterns.measured[index],
+        corners=patterns.corners[index],
+        fractions=patterns.fractions[index],
+        node_weights=patterns.node_weights[index],
+        flux=None if flux is None else flux[index],
+        probe_weights=None if weights is None else weights[index],
+    )
 
 
 def shift_nodes() -> Tensor:
@@ -133,15 +199,22 @@ def lagrange_weights(x: Tensor) -> Tensor:
 
 
 def node_weights(fractions: Tensor) -> Tensor:
-    """Weights of the K node shifts for fractions (N, 2), float64, (N, K)."""
+    """Weights of the nine node shifts for fractions (N, 2), float64, (N, 9)."""
     along_y, along_x = lagrange_weights(fractions[:, 0]), lagrange_weights(fractions[:, 1])
     return (along_y[:, :, None] * along_x[:, None, :]).reshape(len(fractions), -1)
 
 
-def shift_basis(patterns: PreparedPatterns, probe: Tensor) -> Tensor:
-    """The probe at the nodes' shifts, real and imaginary part side by side, (K, M * H * W * 2)."""
-    shifted = torch.fft.ifft2(torch.fft.fft2(probe) * patterns.ramps)
-    return torch.view_as_real(shifted).reshape(len(shifted), -1)
+def shift_basis(patterns: PreparedPatterns, probe: Tensor, components: Tensor) -> Tensor:
+    """Probe and components at the nodes' shifts, real, (9 (1 + K), M * H * W * 2).
+
+    Args:
+        patterns: Whose nodes.
+        probe: Complex, (M, H, W).
+        components: Complex, (K, M, H, W); K may be 0.
+    """
+    stack = torch.cat([probe[None], components]) if len(components) else probe[None]
+    shifted = torch.fft.ifft2(torch.fft.fft2(stack)[:, None] * patterns.ramps)
+    return torch.view_as_real(shifted).reshape(shifted.shape[0] * shifted.shape[1], -1)
 
 
 def probes_at(patterns: PreparedPatterns, weights: Tensor, basis: Tensor) -> Tensor:
@@ -153,6 +226,23 @@ def cut(obj: Tensor, corners: Tensor, shape: tuple[int, int]) -> Tensor:
     """Patches of the object, (B, H, W)."""
     windows = obj.unfold(0, shape[0], 1).unfold(1, shape[1], 1)
     return windows[corners[:, 0], corners[:, 1]]
+
+
+def expected_counts(
+    patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor
+) -> Tensor:
+    """Expected photons of some patterns, (B, H, W).
+
+    Args:
+        patterns: All patterns.
+        obj: Complex, (Y, X).
+        basis: From `shift_basis`.
+        index: Of the patterns.
+    """
+    model = patterns.model(index)
+    patches = cut(obj, patterns.corners[index], patterns.shape)
+    probes = probes_at(patterns, patterns.shift_weights(index), basis)
+    return model.expected_counts(model.detector_waves(patches, probes))
 
 
 @dataclass(frozen=True)
@@ -171,24 +261,20 @@ class Prediction:
 
 
 def predict(
-    patterns: PreparedPatterns, obj: Tensor, probe: Tensor, index: Tensor, batch: int = 32
+    patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor, batch: int = 32
 ) -> Prediction:
-    """R-factor, deviance and dispersion of some patterns."""
-    basis = shift_basis(patterns, probe)
+    """R-factor, deviance and dispersion of some patterns; see `expected_counts`."""
     sums = torch.zeros(5, dtype=torch.float64)
     for some in index.split(batch):
-        patches = cut(obj, patterns.corners[some], patterns.shape)
-        probes = probes_at(patterns, patterns.weights[some], basis)
-        intensity = incoherent_sum(far_field(patches[:, None] * probes))
+        intensity = expected_counts(patterns, obj, basis, some)
         counts = patterns.counts(some)
         if patterns.mask is not None:
             intensity = intensity * patterns.mask
         amplitude = (intensity.sqrt() - patterns.amplitudes(some)).square().sum()
-        model, measured = intensity + COUNT_FLOOR, counts + COUNT_FLOOR
-        deviance = 2 * (measured * (measured / model).log() - measured + model).sum()
         noise = (intensity / (intensity + 1)).sum()
         misfit = ((counts - intensity).square() / (intensity + 1)).sum()
-        sums += torch.stack([amplitude, counts.sum(), deviance, misfit, noise]).double()
-    amplitude, total, deviance, misfit, noise = sums.tolist()
+        parts = (amplitude, counts.sum(), deviance(intensity, counts).sum(), misfit, noise)
+        sums += torch.stack(parts).double()
+    amplitude, total, summed, misfit, noise = sums.tolist()
     good = math.prod(patterns.shape) if patterns.mask is None else int(patterns.mask.sum())
-    return Prediction(amplitude / total, deviance / (len(index) * good), misfit / noise)
+    return Prediction(amplitude / total, summed / (len(index) * good), misfit / noise)

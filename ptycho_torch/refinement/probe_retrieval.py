@@ -43,6 +43,11 @@ def ensure_probe(scan: Scan, *, seed: int, show: bool) -> Scan:
     """The scan with a probe: its own, or one from `retrieve_probe`, which takes minutes."""
     if scan.probe is not None:
         return scan
+    if scan.fresnel_number is not None:
+        raise InputError(
+            f"{scan.source}: there is no probe, and near-field patterns do not show its aperture; "
+            "give one with --probe FILE"
+        )
     logger.info(
         "%s: there is no probe; retrieving one from the patterns takes some minutes", scan.source
     )

@@ -12,7 +12,6 @@ class RefineOptions:
         epochs: Number of epochs, or "auto" for as many as the held-out patterns reward.
         max_epochs: Largest number of epochs for "auto".
         update_probe: Refine the probe.
-        update_positions: Refine the positions after everything else; kept only if R-free falls.
         probe_modes: Number of incoherent modes at the end, at least those of the scan's probe; None
             keeps them. More of them need ``update_probe``.
         smoothness: Strength of the prior, in photons per object pixel; it is reduced where a scan
@@ -29,7 +28,6 @@ class RefineOptions:
     epochs: int | Literal["auto"] = "auto"
     max_epochs: int = 40
     update_probe: bool = False
-    update_positions: bool = False
     probe_modes: int | None = None
     smoothness: float = 120.0
     held_out_fraction: float = 0.04

@@ -1,22 +1,21 @@
 """One accelerated step of object and probe on a batch of far-apart patterns."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ptycho_torch.data.grouping import compact_regions
-from ptycho_torch.physics.forward import illumination_nearest_pixel
+from ptycho_torch.physics.forward import illumination_nearest_pixel, object_gradient
 from ptycho_torch.physics.incoherent import incoherent_sum, squared_modulus
 from ptycho_torch.physics.low_frequency import low_frequency_gain, precondition_phase
 from ptycho_torch.physics.patches import add_patch
 from ptycho_torch.physics.probe_modes import mode_boost
 from ptycho_torch.physics.probe_shift import photons_per_exposure
-from ptycho_torch.physics.propagation import far_field, far_field_adjoint
 from ptycho_torch.refinement.prepared_patterns import (
-    COUNT_FLOOR,
     PreparedPatterns,
     cut,
     probes_at,
@@ -35,6 +34,7 @@ class StepTuning:
         object_damping: Share of the brightest illumination that is added to the object's
             preconditioner, as alpha of rPIE.
         probe_damping: The same for the probe.
+        component_damping: The same for the components of a probe that changes over the scan.
         probe_step: Step of the probe relative to that of the object.
         edge: Difference of neighbouring object pixels above which it is an edge and smoothed less.
         support: Share of the brightest illumination above which a pixel belongs to the support.
@@ -47,6 +47,7 @@ class StepTuning:
     momentum: float = 0.9
     object_damping: float = 0.1
     probe_damping: float = 0.1
+    component_damping: float = 0.3
     probe_step: float = 0.7
     edge: float = 0.1
     support: float = 0.1
@@ -63,25 +64,80 @@ class State:
 
     Attributes:
         obj: Complex, (Y, X).
-        probe: Complex, (M, H, W), in sqrt(photons).
+        probe: Complex, (M, H, W), in sqrt(photons); the mean where it changes over the scan.
+        components: How it changes, complex, (K, M, H, W); by default none.
     """
 
     obj: Tensor
     probe: Tensor
+    components: Tensor = None  # type: ignore[assignment]
     obj_velocity: Tensor = field(init=False)
     probe_velocity: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.components is None:
+            self.components = self.probe.new_zeros(0, *self.probe.shape)
         self.reset_momentum()
 
     def reset_momentum(self) -> None:
         """Set the velocities to zero."""
         self.obj_velocity = torch.zeros_like(self.obj)
-        self.probe_velocity = torch.zeros_like(self.probe)
+        self.probe_velocity = self.probe.new_zeros(1 + len(self.components), *self.probe.shape)
 
     def copy(self) -> "State":
         """An independent state without momentum."""
-        return State(self.obj.clone(), self.probe.clone())
+        return State(self.obj.clone(), self.probe.clone(), self.components.clone())
+
+    def restore(self, other: "State") -> None:
+        """Take object and probe of another state, without momentum."""
+        self.obj, self.probe = other.obj.clone(), other.probe.clone()
+        self.components = other.components.clone()
+        self.reset_momentum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """How far a step goes.
+
+    Attributes:
+        batches: How many batches like this one make an epoch.
+        step: Step size, relative to the preconditioned gradient.
+        prior: Strength of the prior, in photons per object pixel.
+        update_probe: Whether the probe moves.
+    """
+
+    batches: float
+    step: float
+    prior: float
+    update_probe: bool
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Some patterns of a batch, and what their counts call for.
+
+    Attributes:
+        index: Of the patterns, (B,).
+        patches: Of the object, complex, (B, H, W).
+        probes: As they fall there, complex, (B, M, H, W).
+        intensity: Expected photons, real, (B, H, W).
+        slope: From `NoiseModel.descent`, 0 on bad pixels, real, (B, H, W).
+        exit_waves: Direction of descent of the exit waves, complex, (B, M, H, W).
+    """
+
+    index: Tensor
+    patches: Tensor
+    probes: Tensor
+    intensity: Tensor
+    slope: Tensor
+    exit_waves: Tensor
+
+
+class Observer(Protocol):
+    """Something that is refined beside object and probe; it sees every batch."""
+
+    def add(self, descent: Descent) -> None:
+        """See some patterns of a batch; must not change the tensors."""
 
 
 @dataclass(frozen=True)
@@ -144,11 +200,8 @@ def step_on_batch(
     state: State,
     index: Tensor,
     illumination: Illumination,
-    *,
-    batches: float,
-    step: float,
-    prior: float,
-    update_probe: bool,
+    settings: StepSettings,
+    observers: Sequence[Observer] = (),
 ) -> None:
     """Move object and probe by one accelerated step, in place.
 
@@ -157,34 +210,32 @@ def step_on_batch(
         state: Object and probe.
         index: Patterns of the batch.
         illumination: Of the whole scan.
-        batches: How many batches like this one make an epoch.
-        step: Step size, relative to the preconditioned gradient.
-        prior: Strength of the prior, in photons per object pixel.
-        update_probe: Whether the probe moves.
+        settings: How far.
+        observers: What else learns from the batch.
     """
+    batches, prior = settings.batches, settings.prior
     # 1. Nesterov's momentum: the gradient is taken where the last step leads
     ahead = torch.add(state.obj, state.obj_velocity, alpha=TUNING.momentum)
-    probe = state.probe
-    if update_probe:
-        probe = torch.add(state.probe, state.probe_velocity, alpha=TUNING.momentum)
-    basis = shift_basis(patterns, probe)
+    probe, components = state.probe, state.components
+    if settings.update_probe:
+        probe = torch.add(probe, state.probe_velocity[0], alpha=TUNING.momentum)
+        components = torch.add(components, state.probe_velocity[1:], alpha=TUNING.momentum)
+    basis = shift_basis(patterns, probe, components)
     gradient = torch.zeros_like(ahead)
-    probe_gradient = ProbeGradient(patterns, probe)
+    probe_gradient = ProbeGradient(patterns, probe, len(components))
     shape = (ahead.shape[0], ahead.shape[1])
     here = illumination_nearest_pixel(patterns.corners[index][None], state.probe[None], shape)[0]
     for some in index.split(max(1, WAVE_BUDGET // (len(probe) * math.prod(patterns.shape)))):
         # 2. residual on the detector, propagated back to exit waves
-        patches = cut(ahead, patterns.corners[some], patterns.shape)
-        probes = probes_at(patterns, patterns.weights[some], basis)
-        waves = far_field(patches[:, None] * probes)
-        residual = far_field_adjoint(waves.mul_(residual_factor(patterns, some, waves)[:, None]))
+        descent = descent_of(patterns, ahead, basis, some)
+        for observer in observers:
+            observer.add(descent)
         # 3. adjoint of the interaction: to the object, and to the probe
-        back = probes.conj_physical_().mul_(residual)
-        placed = back[:, 0] if len(probe) == 1 else back.sum(1)
+        placed = object_gradient(descent.exit_waves, descent.probes)
         for corner, patch in zip(patterns.corners[some].tolist(), placed, strict=True):
             add_patch(gradient, patch, corner)
-        if update_probe:
-            probe_gradient.add(some, patches, residual)
+        if settings.update_probe:
+            probe_gradient.add(patterns.shift_weights(some), descent)
     # 4. preconditioned direction of the object, with the prior
     curvature = (
         torch.maximum(illumination.photons, here.mul_(batches))
@@ -196,23 +247,36 @@ def step_on_batch(
         gradient.mul_(curvature.reciprocal_()), ahead, illumination.support, illumination.gain
     )
     # 5. step
-    state.obj_velocity.mul_(TUNING.momentum).add_(direction, alpha=step)
+    state.obj_velocity.mul_(TUNING.momentum).add_(direction, alpha=settings.step)
     state.obj.add_(state.obj_velocity)
-    if update_probe:
-        boosted = probe_gradient.direction() * mode_boost(probe)
-        state.probe_velocity.mul_(TUNING.momentum).add_(boosted, alpha=TUNING.probe_step * step)
-        state.probe.add_(state.probe_velocity)
+    if settings.update_probe:
+        boosted = probe_gradient.direction(patterns, index) * mode_boost(probe)
+        state.probe_velocity.mul_(TUNING.momentum).add_(
+            boosted, alpha=TUNING.probe_step * settings.step
+        )
+        state.probe = state.probe + state.probe_velocity[0]
+        state.components = state.components + state.probe_velocity[1:]
 
 
-def residual_factor(patterns: PreparedPatterns, index: Tensor, waves: Tensor) -> Tensor:
-    """Factor from detector waves to residual, real, (B, H, W); 0 where the model is right."""
-    intensity = incoherent_sum(waves)
-    if patterns.poisson:
-        counts = patterns.counts(index).add_(COUNT_FLOOR)
-        factor = counts.div_(intensity.add_(COUNT_FLOOR)).sub_(1).mul_(0.5)
-    else:
-        factor = patterns.amplitudes(index).mul_(intensity.add_(1e-6).rsqrt_()).sub_(1)
-    return factor if patterns.mask is None else factor * patterns.mask
+def descent_of(patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor) -> Descent:
+    """What the counts of some patterns call for.
+
+    Args:
+        patterns: All patterns.
+        obj: Complex, (Y, X).
+        basis: From `shift_basis`.
+        index: Of the patterns.
+    """
+    model = patterns.model(index)
+    patches = cut(obj, patterns.corners[index], patterns.shape)
+    probes = probes_at(patterns, patterns.shift_weights(index), basis)
+    waves = model.detector_waves(patches, probes)
+    intensity = model.expected_counts(waves)
+    slope = patterns.noise.descent(intensity.clone(), patterns.measured[index])
+    if patterns.mask is not None:
+        slope = slope * patterns.mask
+    exit_waves = model.exit_wave_gradient(waves, slope)
+    return Descent(index, patches, probes, intensity, slope, exit_waves)
 
 
 def roughness_gradient(obj: Tensor) -> Tensor:
@@ -231,33 +295,49 @@ def roughness_gradient(obj: Tensor) -> Tensor:
 
 
 class ProbeGradient:
-    """The gradient of the probe over the patterns of a batch, by the adjoint of `probes_at`.
+    """The gradient of probe and components over a batch, by the adjoint of `probes_at`.
 
     Args:
         patterns: All patterns.
         probe: Where the gradient is taken, (M, H, W).
+        components: Their number.
     """
 
-    def __init__(self, patterns: PreparedPatterns, probe: Tensor) -> None:
-        self.patterns = patterns
-        self.at_nodes = probe.new_zeros(len(patterns.ramps), *probe.shape)
-        self.curvature = torch.zeros(patterns.shape)
+    def __init__(self, patterns: PreparedPatterns, probe: Tensor, components: int) -> None:
+        self.ramps = patterns.ramps
+        self.at_nodes = probe.new_zeros(1 + components, len(patterns.ramps), *probe.shape)
+        self.transmitted: list[Tensor] = []
 
-    def add(self, index: Tensor, patches: Tensor, residual: Tensor) -> None:
-        """Add some patterns; overwrites ``patches``, (B, H, W), and ``residual``, (B, M, H, W)."""
-        products = residual.mul_(patches.conj_physical_()[:, None])
-        flat = torch.view_as_real(products).reshape(len(index), -1)
-        sums = (self.patterns.weights[index].T @ flat).reshape(*self.at_nodes.shape, 2)
+    def add(self, weights: Tensor, descent: Descent) -> None:
+        """Add some patterns, with the weights of the basis; overwrites patches and exit waves."""
+        self.transmitted.append(squared_modulus(descent.patches))
+        products = descent.exit_waves.mul_(descent.patches.conj_physical_()[:, None])
+        flat = torch.view_as_real(products).reshape(len(weights), -1)
+        sums = (weights.T @ flat).reshape(*self.at_nodes.shape, 2)
         self.at_nodes.add_(torch.view_as_complex(sums))
-        self.curvature.add_(squared_modulus(patches).sum(0))
 
-    def direction(self) -> Tensor:
-        """The preconditioned direction of descent, complex, (M, H, W)."""
-        spectrum = (torch.fft.fft2(self.at_nodes) * self.patterns.ramps.conj()).sum(0)
-        damping = TUNING.probe_damping
-        return torch.fft.ifft2(spectrum) / (
-            self.curvature * (1 - damping) + damping * self.curvature.max()
-        )
+    def direction(self, patterns: PreparedPatterns, index: Tensor) -> Tensor:
+        """The preconditioned direction of descent, complex, (1 + K, M, H, W).
+
+        Args:
+            patterns: All patterns.
+            index: Those that were added, in order.
+        """
+        spectrum = (torch.fft.fft2(self.at_nodes) * self.ramps.conj()).sum(1)
+        transmitted = torch.cat(self.transmitted)
+        curvatures = [transmitted.sum(0)]
+        if patterns.probe_weights is not None:
+            shares = patterns.probe_weights[index].square()
+            curvatures += list(torch.einsum("nk,nhw->khw", shares, transmitted))
+        damped = [
+            curvature * (1 - damping) + damping * curvature.max()
+            for curvature, damping in zip(
+                curvatures,
+                (TUNING.probe_damping, *(TUNING.component_damping,) * (len(curvatures) - 1)),
+                strict=True,
+            )
+        ]
+        return torch.fft.ifft2(spectrum) / torch.stack(damped)[:, None]
 
 
 def keep_photons(state: State, probe: Tensor) -> None:
@@ -265,3 +345,4 @@ def keep_photons(state: State, probe: Tensor) -> None:
     photons = photons_per_exposure(probe.to(torch.complex64))
     scale = torch.sqrt(photons / photons_per_exposure(state.probe))
     state.probe, state.obj = state.probe * scale, state.obj / scale
+    state.components = state.components * scale

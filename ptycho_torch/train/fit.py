@@ -191,6 +191,11 @@ def check_shapes(scans: Sequence[Scan]) -> None:
                 f"{scan.source} has probe and patterns of shape {found} but {first.source} "
                 f"has {expected}; train on scans of one shape"
             )
+        if (scan.fresnel_number is None) != (first.fresnel_number is None):
+            raise InputError(
+                f"{scan.source} and {first.source} need different propagators; train on scans of "
+                "the far field or of the near field"
+            )
 
 
 def check_enough(scans: Sequence[Scan], world_size: int) -> None:

@@ -17,10 +17,10 @@ from ptycho_torch.data.augmentation import (
     random_symmetry,
     split_photons,
 )
-from ptycho_torch.data.grouping import join_groups, split_groups
+from ptycho_torch.data.grouping import group_layout, join_groups, split_groups
 from ptycho_torch.data.scan import Group
 from ptycho_torch.generators import build_generator
-from ptycho_torch.physics.forward import predict_counts, scan_layout
+from ptycho_torch.physics.forward import predict_counts
 
 # Loss per pixel that counting noise leaves; the gradient of log(loss + NOISE_LOSS) is relative.
 NOISE_LOSS = 0.5
@@ -68,7 +68,7 @@ class PtychoModule(LightningModule):
         shapes = shown.canvas_shape(), target.canvas_shape()
         canvas_shape = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
         canvas = self.generator(shown, canvas_shape)
-        layout = scan_layout(target.corners_px, target.probe, canvas_shape)
+        layout = group_layout(target, canvas_shape)
         return self.loss(predict_counts(canvas, layout), target.counts, target.mask)
 
     def iter_groups(self, batch: Group, batch_idx: int) -> Iterator[tuple[Group, torch.Generator]]:

@@ -9,7 +9,7 @@ from ptycho_torch.data.grouping import join_groups, make_group
 from ptycho_torch.data.scan import Group
 from ptycho_torch.generators import build_generator
 from ptycho_torch.physics.forward import predict_counts, scan_layout
-from ptycho_torch.physics.likelihood import poisson_loss
+from ptycho_torch.physics.noise import poisson_loss
 
 GROUP_SIZE = 9
 

@@ -7,13 +7,16 @@ import torch
 
 from ptycho_torch.physics.backprojection import backproject_residual
 from ptycho_torch.physics.forward import (
+    ForwardModel,
     diffraction_intensity,
     illumination,
     illumination_nearest_pixel,
+    object_gradient,
+    position_gradient,
     predict_counts,
     scan_layout,
 )
-from ptycho_torch.physics.likelihood import amplitude_loss, poisson_loss
+from ptycho_torch.physics.noise import amplitude_loss, poisson_loss
 from ptycho_torch.physics.patches import (
     extract_patches,
     patch_indices,
@@ -21,7 +24,7 @@ from ptycho_torch.physics.patches import (
     split_corners,
 )
 from ptycho_torch.physics.probe_shift import photons_per_exposure, shift_probe
-from ptycho_torch.physics.propagation import far_field, far_field_adjoint
+from ptycho_torch.physics.propagation import FarField, NearField
 
 CLOSE = 1e-10  # double precision over sums of a few thousand terms
 
@@ -46,17 +49,110 @@ def compact_probe(size=32, modes=2):
     return smooth * tilts[:, :, None]
 
 
-def test_far_field_conserves_energy():
-    waves = random_complex(3, 16, 24)
-    assert far_field(waves).abs().square().sum() == pytest.approx(
+PROPAGATORS = {
+    "far": FarField(),
+    "near": NearField(torch.tensor([0.13, 0.2], dtype=torch.float64)),
+}
+FRACTIONS = torch.tensor([[0.3, -0.2], [0.1, 0.5], [-0.4, 0.0]], dtype=torch.float64)
+
+
+@pytest.fixture(params=list(PROPAGATORS))
+def propagator(request):
+    return PROPAGATORS[request.param]
+
+
+def test_propagation_conserves_energy(propagator):
+    waves = random_complex(3, 2, 16, 24)
+    assert propagator.forward(waves, FRACTIONS).abs().square().sum() == pytest.approx(
         waves.abs().square().sum().item(), rel=CLOSE
     )
 
 
-def test_far_field_adjoint_is_its_adjoint_and_inverse():
-    a, b = random_complex(2, 16, 24), random_complex(2, 16, 24, seed=1)
-    assert torch.allclose(inner(far_field(a), b), inner(a, far_field_adjoint(b)), rtol=CLOSE)
-    assert torch.allclose(far_field_adjoint(far_field(a)), a, atol=CLOSE)
+def test_the_adjoint_of_a_propagator_is_its_adjoint_and_inverse(propagator):
+    a, b = random_complex(3, 2, 16, 24), random_complex(3, 2, 16, 24, seed=1)
+    left = inner(propagator.forward(a, FRACTIONS), b)
+    assert torch.allclose(left, inner(a, propagator.adjoint(b, FRACTIONS)), rtol=CLOSE)
+    back = propagator.adjoint(propagator.forward(a, FRACTIONS), FRACTIONS)
+    assert torch.allclose(back, a, atol=CLOSE)
+
+
+def test_mirrored_waves_give_the_mirrored_pattern(propagator):
+    """The pattern of a wave that is mirrored, with the fraction of its position.
+
+    An even window has a Nyquist frequency, which a fraction of a pixel does not move.
+    """
+    waves = random_complex(3, 1, 16 if isinstance(propagator, FarField) else 17, 15)
+    for axis in (-2, -1):
+        mirror = FRACTIONS.clone()
+        mirror[:, axis] *= -1
+        pattern, other = (
+            propagator.to_detector(propagator.forward(wave, fraction).abs())
+            for wave, fraction in ((waves, FRACTIONS), (waves.flip(axis), mirror))
+        )
+        assert torch.allclose(other, propagator.mirror(pattern, axis), atol=CLOSE)
+
+
+def test_a_gaussian_beam_widens_in_the_near_field_as_the_theory_says():
+    """A Gaussian of variance s^2 (of its intensity) has s^2 + (1 / (4 pi N s))^2 after z."""
+    y = torch.arange(64, dtype=torch.float64) - 32
+    width, number = 4.0, 0.02
+    beam = torch.exp(-(y[:, None] ** 2 + y**2) / (4 * width**2)).to(torch.complex128)
+    near = NearField(torch.tensor([number, number], dtype=torch.float64))
+    light = near.forward(beam[None, None], torch.zeros(1, 2).double()).abs().square()[0, 0]
+    found = (light.sum(1) * y**2).sum() / light.sum()
+    expected = width**2 + (1 / (4 * math.pi * number * width)) ** 2
+    assert found.item() == pytest.approx(expected, rel=1e-6)  # the tail beyond the window
+
+
+def model_of(propagator, count=3, size=(16, 24)):
+    """A forward model with all its parts, random patches and probe."""
+    flux = torch.tensor([0.7, 1.1, 1.3], dtype=torch.float64)[:count]
+    background = torch.linspace(0, 2, size[0] * size[1], dtype=torch.float64).reshape(size)
+    model = ForwardModel(propagator, FRACTIONS[:count], flux, background)
+    return model, random_complex(count, *size), random_complex(count, 2, *size, seed=1)
+
+
+def test_expected_counts_are_flux_times_photons_plus_background(propagator):
+    model, patches, probe = model_of(propagator)
+    total = model.expected_counts(model.detector_waves(patches, probe)).sum((-2, -1))
+    photons = (patches[:, None] * probe).abs().square().sum((1, 2, 3))
+    assert torch.allclose(total, model.flux * photons + model.background.sum(), rtol=CLOSE)
+
+
+def test_gradients_of_the_forward_model_agree_with_automatic_differentiation(propagator):
+    """Object, probe, flux and background, for a random slope of the expected counts."""
+    model, patches, probe = model_of(propagator)
+    slope = random_complex(3, 16, 24, seed=2).real
+    leaves = [one.clone().requires_grad_() for one in (patches, probe)]
+    waves = model.detector_waves(*leaves)
+    (model.expected_counts(waves) * slope).sum().backward()
+    back = model.exit_wave_gradient(model.detector_waves(patches, probe), slope)
+    assert torch.allclose(2 * object_gradient(back, probe), leaves[0].grad, rtol=1e-8)
+    assert torch.allclose(2 * back * patches[:, None].conj(), leaves[1].grad, rtol=1e-8)
+
+
+def test_gradient_of_a_position_agrees_with_finite_differences(propagator):
+    """A canvas of low frequencies, so that central differences of its pixels are its slope."""
+    spectrum = torch.zeros(96, 96, dtype=torch.complex128)
+    spectrum[:2, :2] = random_complex(2, 2) * 96**2
+    canvas, probe = torch.fft.ifft2(spectrum)[None], compact_probe()[None]
+    slope = random_complex(1, 1, 32, 32, seed=2).real
+
+    def value(corner):
+        layout = scan_layout(corner[None, None], probe, (96, 96), propagator=propagator)
+        return (propagator.from_detector(predict_counts(canvas, layout)) * slope).sum()
+
+    corner = torch.tensor([20.2, 30.4], dtype=torch.float64)
+    step = 1e-4 * torch.eye(2, dtype=torch.float64)
+    expected = [(value(corner + one) - value(corner - one)) / 2e-4 for one in step]
+    layout = scan_layout(corner[None, None], probe, (96, 96), propagator=propagator)
+    patches = extract_patches(canvas, layout.indices)
+    waves = layout.model.detector_waves(patches, layout.probe)
+    back = layout.model.exit_wave_gradient(waves, slope)
+    slopes, _ = position_gradient(back, layout.probe, patches)
+    found = 2 * slopes.sum((-2, -1)).flatten()
+    scale = max(abs(one) for one in expected)
+    assert torch.allclose(found, torch.stack(expected), atol=0.01 * scale)  # central differences
 
 
 def test_placing_patches_is_the_adjoint_of_extracting_them():

@@ -20,8 +20,7 @@ from ptycho_torch.physics.probe_shift import shift_probe
 from ptycho_torch.refinement import RefineOptions, draw_held_out, mode_gain, refine, step
 from ptycho_torch.refinement.joint_refinement import refine_reconstruction
 from ptycho_torch.refinement.loop import TUNING
-from ptycho_torch.refinement.positions import without_affine
-from ptycho_torch.refinement.prepared_patterns import predict, prepare
+from ptycho_torch.refinement.prepared_patterns import predict, prepare, shift_basis
 from ptycho_torch.train import train
 
 
@@ -37,10 +36,8 @@ def dim():
     return simulate_scan(photons=1e4, n_side=14, step_px=3.0, pattern_size=32, seed=4)
 
 
-def tensors(made, probe=None):
-    counts = torch.from_numpy(made.scan.counts[:].astype(np.float32))
-    given = torch.from_numpy(made.scan.probe if probe is None else probe)
-    return counts, torch.from_numpy(made.scan.positions_px), given
+def prepared(made):
+    return prepare(made.scan, torch.zeros(2, dtype=torch.float64), made.truth.object.shape)
 
 
 def empty(made):
@@ -158,16 +155,18 @@ def test_the_prediction_is_that_of_the_forward_model(bright):
     """R by the interpolated probes of the refinement, and by `diffraction_intensity` with exact
     shifts.
     """
-    counts, positions, probe = tensors(bright)
+    probe = torch.from_numpy(bright.scan.probe)
     image = torch.from_numpy(bright.truth.object)
-    patterns = prepare(counts, positions, None, image.shape)
-    whole, fraction = split_corners(positions - 16)
+    patterns = prepared(bright)
+    whole, fraction = split_corners(torch.from_numpy(bright.scan.corners_px()))
     patches = extract_patches(
         image[None], patch_indices(whole[None], (32, 32), tuple(image.shape))
     )[0]
     intensity = diffraction_intensity(patches, shift_probe(probe, fraction))
+    counts = torch.from_numpy(bright.scan.counts[:].astype(np.float32))
     expected = (intensity.sqrt() - counts.sqrt()).square().sum() / counts.sum()
-    assert predict(patterns, image, probe, torch.arange(196)).r == pytest.approx(
+    basis = shift_basis(patterns, probe, probe.new_zeros(0, *probe.shape))
+    assert predict(patterns, image, basis, torch.arange(196)).r == pytest.approx(
         expected.item(), abs=2e-6
     )  # interpolation
 
@@ -201,30 +200,6 @@ def test_a_wrong_probe_is_recovered(bright):
         agreement(bright, result).correlation
         > agreement(bright, run(bright, probe=wrong)).correlation
     )
-
-
-def test_wrong_positions_are_found(bright):
-    rng = np.random.default_rng(0)
-    given = bright.scan.positions_px + rng.normal(0, 0.3, (196, 2))
-    moved = replace(bright, scan=replace(bright.scan, positions_px=given))
-    result = run(moved, update_positions=True)
-    assert result.positions_moved
-    off = [p - bright.scan.positions_px for p in (given, result.reconstruction.positions_px)]
-    before, after = (np.std(error - error.mean(axis=0)) for error in off)
-    assert after < 0.5 * before
-
-
-def test_right_positions_stay(dim):
-    result = run(dim, update_positions=True)
-    assert (
-        np.abs(result.reconstruction.positions_px - dim.scan.positions_px).std() < 0.3
-    )  # photon noise at 1e4
-
-
-def test_what_the_object_could_follow_is_not_taken_for_a_position_error():
-    centres = torch.rand(30, 2, dtype=torch.float64) * 50
-    affine = centres @ torch.tensor([[1e-3, 2e-3], [-2e-3, 1e-3]], dtype=torch.float64) + 0.1
-    assert without_affine(affine, centres, torch.arange(30)).abs().max() < 1e-9
 
 
 def test_a_coherent_beam_needs_one_mode_and_an_incoherent_one_more(bright, dim):
@@ -267,7 +242,7 @@ def test_orthogonalising_changes_no_intensity():
 
 
 def test_batches_use_every_pattern_once_and_spread(bright):
-    patterns = prepare(*tensors(bright)[:2], None, bright.truth.object.shape)
+    patterns = prepared(bright)
     work = torch.arange(196)
     batches = list(step.sparse_batches(patterns, work, 1.0, torch.Generator().manual_seed(0)))
     assert torch.equal(torch.cat(batches).sort().values, work)
@@ -288,16 +263,14 @@ def test_a_large_scan_converges_as_a_small_one(bright):
 
 def test_a_batch_that_is_worked_off_in_parts_is_the_same_batch(dim, monkeypatch):
     """To rounding; the likelihood of few photons does not magnify it where the model is dark."""
-    counts, positions, probe = tensors(dim)
-    patterns = prepare(counts, positions, None, dim.truth.object.shape)
+    patterns, probe = prepared(dim), torch.from_numpy(dim.scan.probe)
     index, states = torch.arange(0, 196, 10), []
     for together in (20, 3):
         monkeypatch.setattr(step, "WAVE_BUDGET", 2 * together * 32 * 32)
         state = step.State(torch.from_numpy(empty(dim)), add_modes(probe, 2))
         light = step.illumination_of(patterns, state.probe, index, state.obj)
-        step.step_on_batch(
-            patterns, state, index, light, batches=1.0, step=0.5, prior=0.0, update_probe=True
-        )
+        settings = step.StepSettings(batches=1.0, step=0.5, prior=0.0, update_probe=True)
+        step.step_on_batch(patterns, state, index, light, settings)
         states.append(state)
     torch.testing.assert_close(states[0].obj, states[1].obj)
     torch.testing.assert_close(states[0].probe, states[1].probe)
@@ -367,7 +340,7 @@ def test_inference_with_refinement_keeps_patterns_out_and_reports(scan_file, sim
     common = {"model_path": run.path, "test_data": scan_file, "accelerator": "cpu", "quiet": True}
     network = reconstruct(InferenceConfig(output_dir=tmp_path / "network", **common))
     refined = reconstruct(
-        InferenceConfig(output_dir=tmp_path / "refined", refine="auto", refine_probe=True, **common)
+        InferenceConfig(output_dir=tmp_path / "refined", refine="auto", refine_probe="on", **common)
     )
     before, after = (
         compare(read_reconstruction(r.reconstruction), simulation.truth) for r in (network, refined)
@@ -381,7 +354,7 @@ def test_inference_with_refinement_keeps_patterns_out_and_reports(scan_file, sim
     ("options", "sentence"),
     [
         ({"refine": "much"}, "expected a number of epochs or auto"),
-        ({"refine_probe": True}, "add --refine auto"),
+        ({"refine_probe": "on"}, "add --refine auto"),
         ({"refine": "3", "probe_modes": 3}, "add --refine_probe"),
     ],
 )

@@ -1,15 +1,17 @@
 """Residuals of measured patterns for an image: R-factor and chi^2, in all and at each position."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ptycho_torch.data.grouping import group_layout, make_group
 from ptycho_torch.data.scan import Reconstruction, Scan
-from ptycho_torch.physics.forward import diffraction_intensity, predict_counts, scan_layout
+from ptycho_torch.physics.forward import predict_counts
+from ptycho_torch.physics.noise import amplitude_misfit
 
 CHUNK = 64  # patterns computed at once
 ENOUGH = 1.0  # expected photons of a pixel that is a cell by itself; its variance is at most 3
@@ -57,13 +59,16 @@ def empty_r_factor(probe: NDArray[np.complex64], scan: Scan) -> float:
         probe: (M, H, W), in sqrt(photons).
         scan: Patterns and mask.
     """
+    scan = replace(scan, probe=probe)
+    canvas = torch.ones(1, *scan.pattern_shape, dtype=torch.complex64)
     mask = torch.from_numpy(scan.mask)
-    intensity = diffraction_intensity(torch.ones(1, *probe.shape[1:]), torch.from_numpy(probe))[
-        :, mask
-    ]
     misfit = total = 0.0
-    for counts in _counts(scan):
-        squares, photons = _amplitude_misfit(intensity, counts[:, mask])
+    for points in _chunks(scan):
+        group = make_group(scan, points)
+        shown = group if scan.has_own_probes else make_group(scan, points[:1])
+        centred = shown._replace(corners_px=torch.zeros_like(shown.corners_px))
+        intensity = predict_counts(canvas, group_layout(centred, scan.pattern_shape))[0][:, mask]
+        squares, photons = _amplitude_misfit(intensity, group.counts[0][:, mask])
         misfit += float(squares.sum())
         total += float(photons.sum())
     return misfit / total
@@ -163,23 +168,31 @@ def pattern_residuals(result: Reconstruction, scan: Scan) -> Residuals:
 
 def _predictions(result: Reconstruction, scan: Scan) -> Iterator[tuple[Tensor, Tensor]]:
     """Expected and counted photons of the good pixels, (n, pixels) each, chunk by chunk."""
-    mask = torch.from_numpy(scan.mask)
-    canvas, probe = torch.from_numpy(result.object)[None], torch.from_numpy(result.probe)[None]
-    corners = torch.from_numpy(scan.corners_px() - result.origin_yx).float()[None]
-    for chunk, counts in zip(corners.split(CHUNK, dim=1), _counts(scan), strict=True):
-        geometry = scan_layout(chunk, probe, (canvas.shape[1], canvas.shape[2]))
-        yield predict_counts(canvas, geometry)[0][:, mask], counts[:, mask]
+    mask, canvas = torch.from_numpy(scan.mask), torch.from_numpy(result.object)[None]
+    shape = (canvas.shape[1], canvas.shape[2])
+    scan = replace(scan, probe=result.probe)
+    for points in _chunks(scan):
+        corners = torch.from_numpy(scan.corners_px()[points] - result.origin_yx).float()[None]
+        group = make_group(scan, points)._replace(corners_px=corners)
+        intensity = predict_counts(canvas, group_layout(group, shape))
+        yield intensity[0][:, mask], group.counts[0][:, mask]
+
+
+def _chunks(scan: Scan) -> Iterator[NDArray[np.intp]]:
+    """Indices of all patterns, some at a time: the scan may be larger than memory."""
+    for start in range(0, len(scan), CHUNK):
+        yield np.arange(start, min(start + CHUNK, len(scan)))
 
 
 def _counts(scan: Scan) -> Iterator[Tensor]:
-    """Counted photons, float32, (n, H, W), chunk by chunk: the scan may be larger than memory."""
-    for start in range(0, len(scan), CHUNK):
-        yield torch.from_numpy(np.asarray(scan.counts[start : start + CHUNK], dtype=np.float32))
+    """Counted photons, float32, (n, H, W), chunk by chunk."""
+    for points in _chunks(scan):
+        yield torch.from_numpy(np.asarray(scan.counts[points], dtype=np.float32))
 
 
 def _amplitude_misfit(intensity: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Squared differences of amplitudes, and photons, of each pattern, float64, (n,)."""
-    squares = (intensity.sqrt() - counts.sqrt()).square()
+    squares = amplitude_misfit(intensity, counts)
     return squares.sum(dim=1, dtype=torch.float64), counts.sum(dim=1, dtype=torch.float64)
 
 

@@ -1,7 +1,14 @@
-"""Near-field scans, which far-field physics would turn into a wrong picture without an error."""
+"""Which propagator a scan needs: far-field physics would turn a near-field scan into a wrong image.
+
+Far-field patterns show a field of view ``wavelength z / pixel``. A beam that fills it has the
+Fresnel number ``F = wavelength z / pixel^2``: below 1 the detector is in its far field for certain.
+Above 1 the pattern decides: in the far field it falls off before the border of the detector, in the
+near field the beam itself is seen, and it fills the detector.
+"""
 
 import numpy as np
 
+from ptycho_torch.config import ReadingOptions
 from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Instrument
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.raw_scan import RawScan
@@ -9,41 +16,76 @@ from ptycho_torch.io.readers.raw_scan import RawScan
 SAMPLE = 32  # patterns whose mean shows how far the light reaches
 FILLED = 0.25  # light at the border over the mean; far-field patterns have below a hundredth
 
+Pair = tuple[float, float]
 
-def refuse_near_field(raw: RawScan, instrument: Instrument, binning: int) -> None:
-    """Raise `InputError` for a scan that was recorded in the near field.
 
-    Far-field patterns show a field of view ``wavelength z / pixel``. A beam that fills it has the
-    Fresnel number ``F = wavelength z / pixel^2``: below 1 the detector is in its far field for
-    certain. Above 1 the pattern decides: in the far field it falls off before the border of the
-    detector, in the near field the beam itself is seen, and it fills the detector.
+def fresnel_number(raw: RawScan, options: ReadingOptions, instrument: Instrument) -> Pair | None:
+    """The Fresnel number of an object pixel, ``(y, x)``; None for far-field patterns.
 
     Args:
         raw: Patterns, and what the file says.
+        options: ``propagator`` decides, unless it is "auto".
         instrument: Energy, distance, detector pixel; where one is missing, only what the file says
             counts.
+
+    Raises:
+        InputError: If the patterns are near-field ones and a number for the propagator is missing,
+            or part of the detector is cut off.
+    """
+    if options.propagator == "far_field":
+        return None
+    if options.propagator == "auto" and not is_near_field(raw, instrument, options.bin):
+        return None
+    if options.crop is not None or options.bin > 1:
+        raise InputError(
+            f"{raw.source}: the patterns are near-field ones, and cropping or binning them cuts "
+            "the object; leave --crop and --bin out"
+        )
+    pixel = near_field_pixel(raw, options, instrument)
+    if pixel is None or instrument.energy_ev is None or instrument.distance_m is None:
+        raise InputError(
+            f"{raw.source}: the patterns are near-field ones; their propagator needs --energy_ev, "
+            "--distance_m and --pixel_size_m (the detector pixel over the magnification), or take "
+            "them for far-field ones with --propagator far_field"
+        )
+    reach = PHOTON_ENERGY_WAVELENGTH / instrument.energy_ev * instrument.distance_m
+    number = pixel[0] ** 2 / reach, pixel[1] ** 2 / reach
+    shape = raw.patterns.shape[1:]
+    if number[0] * shape[0] < 1 or number[1] * shape[1] < 1:
+        raise InputError(
+            f"{raw.source}: the patterns are near-field ones, but with an object pixel of "
+            f"{min(pixel):.3g} m at {instrument.distance_m:g} m light crosses the whole detector; "
+            "give the right --distance_m and --pixel_size_m, or --propagator far_field"
+        )
+    return number
+
+
+def near_field_pixel(raw: RawScan, options: ReadingOptions, instrument: Instrument) -> Pair | None:
+    """Object pixel ``(y, x)`` of near-field patterns; without magnification the detector pixel."""
+    if options.pixel_size_m is not None:
+        return options.pixel_size_m, options.pixel_size_m
+    return raw.object_pixel_m or instrument.detector_pixel_m
+
+
+def is_near_field(raw: RawScan, instrument: Instrument, binning: int) -> bool:
+    """Whether the file says that its patterns are near-field ones, or numbers and light do.
+
+    Args:
+        raw: Patterns, and what the file says.
+        instrument: Energy, distance, detector pixel.
         binning: That is in the instrument's detector pixel and not in the patterns.
     """
-    cannot = "this package knows far-field patterns only"
     if raw.far_field is False:
-        raise InputError(
-            f"{raw.source}: the file says that its patterns are near-field ones; {cannot}"
-        )
+        return True
     if (
         instrument.energy_ev is None
         or instrument.distance_m is None
         or instrument.detector_pixel_m is None
     ):
-        return
+        return False
     pixel = min(instrument.detector_pixel_m) / binning
-    fresnel = PHOTON_ENERGY_WAVELENGTH / instrument.energy_ev * instrument.distance_m / pixel**2
-    if fresnel > 1 and border_light(raw) > FILLED:
-        raise InputError(
-            f"{raw.source}: at {instrument.distance_m:g} m and {instrument.energy_ev:.5g} eV with "
-            f"pixels of {pixel:.2g} m "
-            f"the Fresnel number reaches {fresnel:.2g} and the light fills the detector: these are "
-            f"near-field patterns; {cannot}"
-        )
+    reach = PHOTON_ENERGY_WAVELENGTH / instrument.energy_ev * instrument.distance_m / pixel**2
+    return reach > 1 and border_light(raw) > FILLED
 
 
 def border_light(raw: RawScan) -> float:

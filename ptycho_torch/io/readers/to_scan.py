@@ -16,7 +16,7 @@ from ptycho_torch.io.readers.checks import (
     check_real,
     decide_values,
 )
-from ptycho_torch.io.readers.nearfield import refuse_near_field
+from ptycho_torch.io.readers.nearfield import fresnel_number, near_field_pixel
 from ptycho_torch.io.readers.pattern_transforms import (
     AmplitudesToCounts,
     Bin,
@@ -59,7 +59,7 @@ def to_scan(raw: RawScan, options: ReadingOptions) -> Scan:
     stored: Shape = orientation.apply(np.empty(raw.patterns.shape[1:], dtype=bool)).shape
     window, notes = find_window(raw, options, orientation, stored)
     instrument = _instrument(raw, options, orientation)
-    refuse_near_field(raw, instrument, options.bin)
+    number = fresnel_number(raw, options, instrument)
     # 2. counts and mask
     view, reason = _as_counts(where, raw, options, _clean(raw, options, window, orientation))
     good = window.apply(orientation.apply(_stored_mask(raw)))
@@ -71,7 +71,11 @@ def to_scan(raw: RawScan, options: ReadingOptions) -> Scan:
     # 3. probe, at the photons of a mean pattern
     probe, sentences = _probe(raw, photons, stored=stored, window=window.size, shape=good.shape)
     # 4. positions
-    pixel = _pixel_size(raw, options, instrument, stored, window.size)
+    if number is not None:
+        pixel = near_field_pixel(raw, options, instrument)
+        notes.append("the patterns are near-field ones, with the Fresnel propagator")
+    else:
+        pixel = _pixel_size(raw, options, instrument, stored, window.size)
     return Scan(
         counts=view[:] if in_memory else view,
         positions_px=_positions(raw, options, pixel, stored, window.size),
@@ -82,6 +86,7 @@ def to_scan(raw: RawScan, options: ReadingOptions) -> Scan:
         instrument=instrument,
         source=raw.source,
         decisions=(*raw.notes, reason, *notes, *sentences),
+        fresnel_number=number,
     )
 
 

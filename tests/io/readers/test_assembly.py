@@ -13,7 +13,7 @@ from ptycho_torch.data.scan import Reconstruction
 from ptycho_torch.errors import InputError
 from ptycho_torch.evaluation.metrics.residuals import r_factor
 from ptycho_torch.io.readers import read_scan
-from ptycho_torch.physics.propagation import far_field
+from ptycho_torch.physics.propagation import FarField
 
 
 @pytest.fixture(params=["hdf5", "npz"])
@@ -66,8 +66,12 @@ def test_a_bin_with_a_bad_pixel_is_bad(tmp_path, scan_file):
 def test_a_cropped_probe_predicts_the_cropped_patterns(source, measured):
     """With empty space as the object, the cropped probe gives the middle of the whole pattern."""
     scan = read(source, crop=24)
-    pattern = np.fft.fftshift(far_field(torch.from_numpy(measured.probe)).abs().square().numpy()[0])
-    cropped = np.fft.fftshift(far_field(torch.from_numpy(scan.probe)).abs().square().numpy()[0])
+    pattern = np.fft.fftshift(
+        FarField().forward(torch.from_numpy(measured.probe)).abs().square().numpy()[0]
+    )
+    cropped = np.fft.fftshift(
+        FarField().forward(torch.from_numpy(scan.probe)).abs().square().numpy()[0]
+    )
     middle = pattern[4:28, 4:28]
     assert cropped / cropped.sum() == pytest.approx(middle / middle.sum(), abs=1e-6)
 

@@ -1,5 +1,7 @@
 """Details of single formats: units, masks, darks, signs, pairs, links."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
@@ -116,10 +118,10 @@ def test_cxi_corner_gives_the_center(tmp_path, measured, options):
     assert scan.mask[3:, 2:].all()
 
 
-def test_a_near_field_scan_is_refused(tmp_path, measured, options):
-    path = tmp_path / "near.cxi"
+def near_field_file(path, measured, distance_m):
+    """A CXI file with pixels of 0.65 micrometres and light that fills the detector."""
     write_cxi(path, measured)
-    change(path, "entry_1/instrument_1/detector_1/distance", 1.0)
+    change(path, "entry_1/instrument_1/detector_1/distance", distance_m)
     for axis in "xy":
         change(path, f"entry_1/instrument_1/detector_1/{axis}_pixel_size", 0.65e-6)
     with h5py.File(path, "a") as file:
@@ -127,6 +129,28 @@ def test_a_near_field_scan_is_refused(tmp_path, measured, options):
         file["entry_1/instrument_1/detector_1/data"][...] = np.random.default_rng(0).poisson(
             200, measured.counts.shape
         )
+    return path
+
+
+def test_a_near_field_scan_has_a_fresnel_number(tmp_path, measured, options):
+    """pixel^2 / (wavelength z), for 8 keV and 5 cm."""
+    path = near_field_file(tmp_path / "near.cxi", measured, 0.05)
+    scan = read_scan(path, options=options)
+    expected = 0.65e-6**2 / (1.549802e-10 * 0.05)
+    assert scan.fresnel_number == pytest.approx((expected, expected), rel=1e-5)
+    assert scan.pixel_size_m == pytest.approx((0.65e-6, 0.65e-6))
+    far = dataclasses.replace(options, propagator="far_field")
+    assert read_scan(path, options=far).fresnel_number is None
+
+
+def test_a_near_field_scan_is_not_cropped(tmp_path, measured, options):
+    path = near_field_file(tmp_path / "near.cxi", measured, 0.05)
+    with pytest.raises(InputError, match="leave --crop and --bin out"):
+        read_scan(path, options=dataclasses.replace(options, crop=16))
+
+
+def test_a_near_field_scan_whose_numbers_do_not_fit_is_refused(tmp_path, measured, options):
+    path = near_field_file(tmp_path / "near.cxi", measured, 1.0)
     with pytest.raises(InputError, match="near-field"):
         read_scan(path, options=options)
 
@@ -136,9 +160,9 @@ def test_ptypy_and_ptychodus_may_say_near_field(tmp_path, measured, options):
     write_ptychodus(tmp_path / "pair", measured)
     with h5py.File(tmp_path / "pair" / "product.h5", "a") as file:
         file.attrs["far_field"] = False
-    for path in (tmp_path / "near.ptyd", tmp_path / "pair"):
-        with pytest.raises(InputError, match="near-field"):
-            read_scan(path, options=options)
+    assert read_scan(tmp_path / "near.ptyd", options=options).fresnel_number is not None
+    with pytest.raises(InputError, match="near-field"):  # its object pixel is that of the far field
+        read_scan(tmp_path / "pair", options=options)
 
 
 @pytest.mark.parametrize("raster", [True, False])

@@ -1,0 +1,131 @@
+"""A fair score of held-out patterns, which have a position and a flux of their own.
+
+A held-out pattern is predicted by object and probe, which were made without it, and by what belongs
+to it alone: its position and its flux. Those must be fitted to the pattern itself, or a pattern
+whose position is wrong says nothing about the positions of the others. But what is fitted to a
+pattern lowers its misfit whether it is right or not. So its photons are divided at random into two
+independent halves (`noise.thin`): position and flux are fitted to the first, and the second is
+scored. A parameter that only fits noise makes the score worse.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ptycho_torch.physics.noise import thin
+from ptycho_torch.refinement.flux import FluxObserver
+from ptycho_torch.refinement.positions import (
+    PositionObserver,
+    misfit_of_each,
+    move,
+    search_lost,
+)
+from ptycho_torch.refinement.prepared_patterns import PreparedPatterns, shift_basis, subset_of
+from ptycho_torch.refinement.step import Observer, State, descent_of
+
+FITTING_STEPS = 8  # of position and flux of the held-out patterns, with the object as it is
+STANDARD_ERRORS = 2.0  # by which a score must fall to count as better
+MIN_GAIN = 0.005  # relative fall of a score that counts; smaller ones are of the convergence
+
+
+@dataclass(frozen=True)
+class Gain:
+    """By how much one model predicts held-out patterns better than another.
+
+    Attributes:
+        fall: Mean over the patterns of the logarithm of the ratio of their misfits.
+        error: Its standard error.
+    """
+
+    fall: float
+    error: float
+
+    @property
+    def relative(self) -> float:
+        """Relative fall of the misfit, below 1."""
+        return 1 - math.exp(-self.fall)
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether it is more than its uncertainty, and more than convergence brings."""
+        return self.fall > max(STANDARD_ERRORS * self.error, MIN_GAIN)
+
+
+def gain(before: Tensor, after: Tensor) -> Gain:
+    """The gain from scores of the same patterns, (B,) each.
+
+    Logarithms, since a pattern that fits badly would outweigh all others.
+    """
+    fall = (before.double() / after.double()).log()
+    error = float(fall.std()) / math.sqrt(len(fall)) if len(fall) > 1 else math.inf
+    return Gain(float(fall.mean()), error)
+
+
+class HeldOutHalves:
+    """The held-out patterns, each divided into two halves of its photons.
+
+    Args:
+        patterns: All patterns.
+        held_out: Indices of the held-out ones.
+        seed: Of the division.
+    """
+
+    def __init__(self, patterns: PreparedPatterns, held_out: Tensor, seed: int) -> None:
+        self.held_out = held_out
+        counts = patterns.counts(held_out)
+        first = thin(counts, 0.5, torch.Generator().manual_seed(seed))
+        noise = patterns.noise
+        self.photons = (counts - first).sum((1, 2)).clamp_min(1)
+        self.fitted, self.scored = noise.prepare(first.clone()), noise.prepare(counts - first)
+
+    def scores(self, patterns: PreparedPatterns, state: State, refined: Collection[str]) -> Tensor:
+        """Misfit of the second half of each pattern, relative to its photons, (B,).
+
+        Args:
+            patterns: All patterns, with their positions, flux, background.
+            state: Object and probe.
+            refined: What belongs to a pattern alone and is fitted: "positions", "flux".
+        """
+        first = self._fit(patterns, state, refined)
+        basis = shift_basis(first, state.probe, state.components)
+        second = replace(first, measured=self.scored)
+        return misfit_of_each(second, state.obj, basis, torch.arange(len(first)))
+
+    def place(self, patterns: PreparedPatterns, state: State, refined: Collection[str]) -> None:
+        """Give the held-out patterns, in place, the positions and flux of their first halves."""
+        first = self._half(patterns)
+        if "positions" in refined:
+            search_lost(first, state, torch.arange(len(first)))
+        move(patterns, self.held_out, first.centres)
+        fitted = self._fit(patterns, state, refined)
+        move(patterns, self.held_out, fitted.centres)
+        if patterns.flux is not None and fitted.flux is not None:
+            patterns.flux[self.held_out] = 2 * fitted.flux
+
+    def _half(self, patterns: PreparedPatterns) -> PreparedPatterns:
+        """The first halves, with positions and half the flux and background of the patterns."""
+        few = subset_of(patterns, self.held_out)
+        flux = torch.ones(len(few)) if few.flux is None else few.flux
+        background = None if few.background is None else few.background / 2
+        return replace(few, measured=self.fitted, flux=flux / 2, background=background)
+
+    def _fit(
+        self, patterns: PreparedPatterns, state: State, refined: Collection[str]
+    ) -> PreparedPatterns:
+        """The first halves with their own positions and flux."""
+        first = self._half(patterns)
+        shape = (int(state.obj.shape[0]), int(state.obj.shape[1]))
+        observers: list[Observer] = []
+        if "positions" in refined:
+            observers.append(PositionObserver(first, shape))
+        if "flux" in refined:
+            observers.append(FluxObserver(first))
+        basis = shift_basis(first, state.probe, state.components)
+        for _ in range(FITTING_STEPS if observers else 0):
+            descent = descent_of(first, state.obj, basis, torch.arange(len(first)))
+            for observer in observers:
+                observer.add(descent)
+        return first

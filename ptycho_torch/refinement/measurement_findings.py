@@ -1,0 +1,94 @@
+"""What was found about a measurement, as numbers and in plain sentences."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ptycho_torch.data.scan import Scan
+from ptycho_torch.refinement.positions import affine_part
+
+SAID_AFFINE_PX = 0.1  # largest displacement by the affine map below which it is not mentioned
+SAID_POSITIONS_PX = 0.05  # error of the positions below which it is not mentioned; it is of noise
+# Independent errors have an affine part, too; it is not mentioned below so many standard errors.
+AFFINE_ERRORS = 4.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found and taken into account.
+
+    Attributes:
+        name: "affine", "positions", "flux", "background", "probe", "modes" or "probe_change".
+        text: A sentence for the reader.
+        value: Its size.
+        unit: Of the value.
+    """
+
+    name: str
+    text: str
+    value: float
+    unit: str
+
+
+def describe(given: Scan, found: Scan) -> tuple[Finding, ...]:
+    """The findings from a scan as given and as it was found to be."""
+    findings = [*_positions(given, found)]
+    if found.flux is not None and given.flux is None:
+        spread = 100 * float(found.flux.std())
+        findings.append(
+            Finding("flux", f"the flux varies by {spread:.2g} % from shot to shot", spread, "%")
+        )
+    if found.background is not None and given.background is None:
+        share = 100 * float(found.background.sum()) / float(given.pattern_totals().mean())
+        findings.append(
+            Finding("background", f"{share:.2g} % of the light is background", share, "%")
+        )
+    findings += _probe(given, found)
+    return tuple(findings)
+
+
+def _positions(given: Scan, found: Scan) -> list[Finding]:
+    """Affine map, and what is left of the moves."""
+    if found.positions_px is given.positions_px:
+        return []
+    before, after = (torch.from_numpy(scan.positions_px) for scan in (given, found))
+    affine, rest = affine_part(after, before)
+    away = before - before.mean(0)
+    rms = float(rest.square().mean().sqrt())
+    by_chance = AFFINE_ERRORS * rms * math.sqrt(6 / len(rest))
+    findings = []
+    if float((away @ affine.T).norm(dim=1).max()) > max(SAID_AFFINE_PX, by_chance):
+        scale = 100 * float(affine[0, 0] + affine[1, 1]) / 2
+        turn = math.degrees(float(affine[1, 0] - affine[0, 1]) / 2)
+        larger = "larger" if scale >= 0 else "smaller"
+        text = f"the scan is {abs(scale):.2f} % {larger} and turned by {turn:.2f}°"
+        findings.append(Finding("affine", text, scale, "%"))
+    if rms > SAID_POSITIONS_PX or not findings:
+        text = f"positions were off by {rms:.2g} px rms"
+        findings.append(Finding("positions", text, rms, "px"))
+    return findings
+
+
+def _probe(given: Scan, found: Scan) -> list[Finding]:
+    """Change of the probe, of its modes, and over the scan."""
+    if found.probe is given.probe:
+        return []
+    before, after = given.need_probe(), found.need_probe()
+    first = np.vdot(before[0], after[0])
+    likeness = abs(first) / float(np.linalg.norm(before[0]) * np.linalg.norm(after[0]))
+    off = 100 * math.sqrt(max(0.0, 1 - likeness**2))
+    findings = [
+        Finding("probe", f"the probe of the file was off by {off:.2g} % of its amplitude", off, "%")
+    ]
+    if len(after) > len(before):
+        text = f"the beam is partly coherent: {len(after)} modes"
+        findings.append(Finding("modes", text, float(len(after)), "modes"))
+    if found.probe_components is not None and found.probe_weights is not None:
+        change = np.tensordot(found.probe_weights, found.probe_components, axes=1)
+        power = np.mean(np.sum(np.abs(change) ** 2, axis=(1, 2, 3))) / found.photons
+        share = 100 * math.sqrt(float(power))
+        text = f"the probe changes over the scan by {share:.2g} % of its amplitude"
+        findings.append(Finding("probe_change", text, share, "%"))
+    return findings
