@@ -6,7 +6,7 @@ THREADS := OMP_WAIT_POLICY=PASSIVE
 
 BROWSER := chromium
 
-.PHONY: test test-clients bench mutants evidence demo lint docs browser clean
+.PHONY: test test-clients bench real-life mutants evidence demo lint docs browser clean
 
 test: $(VENV)/installed lint browser
 	$(THREADS) $(BIN)/python -m pytest --numprocesses 2
@@ -61,6 +61,11 @@ bench: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(THREADS) $(BIN)/python benchmarks/speed.py
 	$(THREADS) $(BIN)/python benchmarks/quality.py --output_dir build/bench
+
+# Simulated measurements with faults, beside Pty-Chi; with SCAN, also a measured scan.
+real-life: $(CLIENTS)/installed
+	$(CLIENTS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test,clients,bench]'
+	OMP_NUM_THREADS=1 $(THREADS) $(CLIENTS)/bin/python benchmarks/real_life.py --output_dir build/real_life $(if $(SCAN),--star $(SCAN))
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo
