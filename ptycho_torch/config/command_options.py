@@ -40,9 +40,9 @@ class TrainingConfig(OutputOptions, ComputeOptions, GroupOptions, SelectionOptio
     loss: str = option(
         "distance of expected and measured counts", default="poisson", choices=LOSSES
     )
-    probe_trainable: bool = option(
-        "refine the probe of each scan first, with as many modes as it needs; "
-        "probe_K.npy of the run keeps it",
+    refine_measurement: bool = option(
+        "refine probe, positions, flux and background of each scan first, as far as needed; "
+        "measurement_K.npz and probe_K.npy of the run keep them for inference",
         default=False,
     )
     max_epochs: int | None = option(

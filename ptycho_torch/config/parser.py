@@ -20,7 +20,12 @@ logger = logging.getLogger(__name__)
 
 Config = TypeVar("Config", bound=Options)
 
-DEPRECATED_FLAGS = {"--device": "--accelerator", "--torch_loss_mode": "--loss"}
+DEPRECATED_FLAGS = {
+    "--device": "--accelerator",
+    "--torch_loss_mode": "--loss",
+    "--probe_trainable": "--refine_measurement",
+    "--no_probe_trainable": "--no_refine_measurement",
+}
 DEPRECATED_VALUES = {
     ("--loss", "mae"): "amplitude",
     **{(f"--{name}", "true"): "on" for name in SWITCHES},
@@ -137,7 +142,8 @@ def words_of_file(config_type: type[Options], path: Path) -> list[str]:
     hints = typing.get_type_hints(config_type)
     fields = {item.name: item for item in dataclasses.fields(config_type)}
     words = []
-    for name, value in content.items():
+    for given, value in content.items():
+        name = DEPRECATED_FLAGS.get(f"--{given}", f"--{given}")[2:]
         if name not in fields:
             raise InputError(f"{path}: there is no option '{name}'; see --help")
         if value is None or (value == [] and fields[name].default is not MISSING):

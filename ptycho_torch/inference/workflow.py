@@ -33,6 +33,7 @@ from ptycho_torch.inference.tiling import tile_sizes
 from ptycho_torch.inference.training_domain import outside_domain
 from ptycho_torch.io.files import write_json, write_text
 from ptycho_torch.io.log import log_to
+from ptycho_torch.io.measurement_file import apply_measurement
 from ptycho_torch.io.readers.detect import files_read
 from ptycho_torch.io.run_dir import RunDir, provenance
 from ptycho_torch.io.writers import check_known, write_formats, write_reconstruction
@@ -50,7 +51,7 @@ def run_inference(config: InferenceConfig) -> RunDir:
     scan = ensure_probe(
         open_scan(config.test_data, config), seed=config.seed, show=not config.quiet
     )
-    scan = select_positions(scan, config.n_images)
+    scan = with_known_measurement(select_positions(scan, config.n_images), checkpoint, config)
     check_known(scan, config.format)
     tile_sizes(generator, scan, config.gridsize)
     trained = training_conditions(about)
@@ -134,6 +135,25 @@ def _announce(scan: Scan, checkpoint: Path, comm: SingleProcess) -> None:
     )
 
 
+def with_known_measurement(scan: Scan, checkpoint: Path, config: InferenceConfig) -> Scan:
+    """The scan with what the training found about its measurement, if it is the same scan.
+
+    For another scan the probe of the training is offered, and not taken; ``--probe`` comes first.
+    """
+    run = RunDir(checkpoint.absolute().parent.parent)
+    if config.probe is not None:
+        return scan
+    for path in run.measurement_files():
+        known = apply_measurement(path, scan)
+        if known is not None:
+            logger.info("%s: what the training found about this scan is taken", path)
+            return known
+    if run.probe_file(0).is_file():
+        text = "the network was trained with a refined probe; --probe %s takes it for this image"
+        logger.warning(text, run.probe_file(0))
+    return scan
+
+
 def warn_of_training(
     checkpoint: Path, about: dict[str, Any], unknown: Sequence[str], config: InferenceConfig
 ) -> None:
@@ -144,10 +164,6 @@ def warn_of_training(
             advice = "; --refine auto makes up for most of it, training on such a scan for all"
         text = "the network was trained on other scans than this one, of %s%s"
         logger.warning(text, ", ".join(unknown), advice)
-    refined_probe = RunDir(checkpoint.absolute().parent.parent).probe_file(0)
-    if config.probe is None and refined_probe.is_file():
-        text = "the network was trained with a refined probe; --probe %s takes it for this image"
-        logger.warning(text, refined_probe)
     if about["steps"] == 0:
         text = (
             "%s holds weights that were not trained yet: its training ended before epoch 0 did; "

@@ -55,3 +55,9 @@ def write_npy(path: Path, array: NDArray) -> None:
     np.save(content, array, allow_pickle=False)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.getvalue())
+
+
+def write_npz(path: Path, arrays: dict[str, NDArray]) -> None:
+    """Write arrays to a compressed NPZ file, whole or not at all."""
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)

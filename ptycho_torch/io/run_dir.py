@@ -46,6 +46,9 @@ FILES = {  # attribute of `RunDir` -> file; no other module knows the names
     "refined_probes": RunFile(
         "probe_[0-9]*.npy", ("train",), "refined probe of each training scan"
     ),
+    "refined_measurements": RunFile(
+        "measurement_[0-9]*.npz", ("train",), "refined positions, probe, flux of a training scan"
+    ),
     "train_log": RunFile("train_debug.log", ("train",), "every message of the training"),
     "inference_log": RunFile("inference.log", ("infer",), "every message of the inference"),
     "reconstruction": RunFile("reconstruction.npz", ("infer",), "complex object, probe, positions"),
@@ -118,6 +121,14 @@ class RunDir:
     def probe_file(self, number: int) -> Path:
         """Refined probe of a training scan, from 0, NPY."""
         return self.path / f"probe_{number}.npy"
+
+    def measurement_file(self, number: int) -> Path:
+        """What was found about the measurement of a training scan, from 0, NPZ."""
+        return self.path / f"measurement_{number}.npz"
+
+    def measurement_files(self) -> list[Path]:
+        """All of them that are there, in order."""
+        return sorted(self.path.glob("measurement_[0-9]*.npz"))
 
     def scan_file(self, format_name: str) -> Path:
         """Simulated scan in a format; the two files of a pair lie in the folder itself."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ptycho_torch.physics.noise import thin
+from ptycho_torch.physics.noise import NOISE_MISFIT, thin
 from ptycho_torch.refinement.flux import FluxObserver
 from ptycho_torch.refinement.positions import (
     PositionObserver,
@@ -23,7 +23,12 @@ from ptycho_torch.refinement.positions import (
     move,
     search_lost,
 )
-from ptycho_torch.refinement.prepared_patterns import PreparedPatterns, shift_basis, subset_of
+from ptycho_torch.refinement.prepared_patterns import (
+    PreparedPatterns,
+    expected_counts,
+    shift_basis,
+    subset_of,
+)
 from ptycho_torch.refinement.step import Observer, State, descent_of
 
 FITTING_STEPS = 8  # of position and flux of the held-out patterns, with the object as it is
@@ -93,6 +98,16 @@ class HeldOutHalves:
         basis = shift_basis(first, state.probe, state.components)
         second = replace(first, measured=self.scored)
         return misfit_of_each(second, state.obj, basis, torch.arange(len(first)))
+
+    def noise(self, patterns: PreparedPatterns, state: State) -> float:
+        """The mean score of a right model, within some ten per cent: counting noise alone."""
+        half = self._half(patterns)
+        basis = shift_basis(half, state.probe, state.components)
+        intensity = expected_counts(half, state.obj, basis, torch.arange(len(half)))
+        if half.mask is not None:
+            intensity = intensity * half.mask
+        misfit = (2 * intensity).clamp_max(NOISE_MISFIT)
+        return float((misfit.sum((1, 2)) / self.photons).mean())
 
     def place(self, patterns: PreparedPatterns, state: State, refined: Collection[str]) -> None:
         """Give the held-out patterns, in place, the positions and flux of their first halves."""

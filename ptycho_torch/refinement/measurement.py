@@ -12,7 +12,6 @@ further is done.
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -23,7 +22,6 @@ from rich.progress import Progress as ProgressBar
 from torch import Tensor
 
 from ptycho_torch.data.scan import Reconstruction, Scan
-from ptycho_torch.physics.noise import NOISE_MISFIT
 from ptycho_torch.physics.probe_modes import add_modes
 from ptycho_torch.refinement.background import BackgroundObserver
 from ptycho_torch.refinement.flux import FluxObserver
@@ -285,8 +283,10 @@ class MeasurementRefiner:
             other.patterns.background.zero_()
         self.run(other, [EXTENDED_STEP / 2] * EXTENSION_EPOCHS)
         gone = self.background_share(other) < self.background_share(joint) / 2
-        worse = gain(self.scores(other), self.scores(joint)).is_significant
-        return other if gone and not worse else joint
+        before, after = self.scores(joint), self.scores(other)
+        worse, better = gain(after, before).is_significant, gain(before, after)
+        clearly = better.is_significant and better.relative > ENOUGH_GAIN
+        return other if clearly or (gone and not worse) else joint
 
     def _better(self, joint: Joint, other: Joint, name: str) -> Joint:
         """The other one if it predicts clearly better, refined further; else the first."""
@@ -303,10 +303,8 @@ class MeasurementRefiner:
 
     def is_explained(self, joint: Joint) -> bool:
         """Whether the held-out patterns differ from the model by little more than noise."""
-        mask = self.prepared.mask
-        pixels = math.prod(self.prepared.shape) if mask is None else int(mask.sum())
-        noise = NOISE_MISFIT * pixels / self.halves.photons
-        return bool(self.scores(joint).mean() < EXPLAINED * noise.mean())
+        noise = self.halves.noise(joint.patterns, joint.state)
+        return bool(self.scores(joint).mean() < EXPLAINED * noise)
 
     def _with_modes(self, joint: Joint) -> Joint:
         """A copy with more incoherent modes."""

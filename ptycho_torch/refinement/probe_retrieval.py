@@ -13,8 +13,6 @@ from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.errors import InputError
 from ptycho_torch.refinement.joint_refinement import (
     RefinementResult,
-    mode_gain,
-    modes_needed,
     refine,
 )
 from ptycho_torch.refinement.refine_options import RefineOptions
@@ -98,28 +96,6 @@ def retrieve_probe(scan: Scan, *, seed: int, show: bool) -> Scan:
         f"the rim of the aperture by {rim:+.3g} px, and refined, it predicts held-out patterns "
         "with "
         f"R {result.r_free:.3g}"
-    )
-    return _with_probe(scan, result.reconstruction.probe, sentence)
-
-
-def with_refined_probe(scan: Scan, *, seed: int) -> Scan:
-    """The scan with its probe refined, together with the unknown object, and enough modes.
-
-    Args:
-        scan: Its probe need only be roughly right.
-        seed: Seed of the order of the patterns.
-    """
-    part = scan.central_subset(REFINED_PATTERNS)
-    options = RefineOptions(update_probe=True, seed=seed)
-    result = refine_from_uniform(part, options)
-    modes = len(result.reconstruction.probe)
-    part = replace(part, probe=result.reconstruction.probe)
-    needed = modes_needed(mode_gain(part, result.reconstruction, seed=seed), modes)
-    if needed > modes:
-        result = refine_from_uniform(part, replace(options, probe_modes=needed))
-    sentence = (
-        f"the probe was refined, with {needed} modes, and predicts held-out patterns with R "
-        f"{result.r_free:.3g}"
     )
     return _with_probe(scan, result.reconstruction.probe, sentence)
 

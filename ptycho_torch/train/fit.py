@@ -4,12 +4,11 @@ import contextlib
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 
@@ -31,9 +30,11 @@ from ptycho_torch.evaluation.plots import save_history
 from ptycho_torch.generators.checkpoint import DAMAGE, read_checkpoint, reason_of
 from ptycho_torch.io.files import write_npy, write_text
 from ptycho_torch.io.log import log_to
+from ptycho_torch.io.measurement_file import apply_measurement, write_measurement
 from ptycho_torch.io.readers import files_read, scans_in
 from ptycho_torch.io.run_dir import RunDir, provenance
-from ptycho_torch.refinement.probe_retrieval import ensure_probe, with_refined_probe
+from ptycho_torch.refinement.measurement import MeasurementOptions, refine_measurement
+from ptycho_torch.refinement.probe_retrieval import ensure_probe
 from ptycho_torch.train.budget import default_epochs, steps_in_epoch
 from ptycho_torch.train.callbacks import CsvHistory
 from ptycho_torch.train.datamodule import ScanDataModule
@@ -90,11 +91,11 @@ def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir
     files = train_files + validation_files
     inputs = [one for path in files for one in files_read(path, config)]
     with claim_on_rank_zero(config, run, trainer, inputs), raise_on_lost_rank(trainer.strategy):
-        # 4. the probe, before the network learns from it
-        if config.probe_trainable:
+        # 4. the measurement, before the network learns from it
+        if config.refine_measurement:
             write = trainer.is_global_zero
             train = [
-                improve_probe(scan, run.probe_file(i), config, write=write)
+                improve_measurement(scan, run, i, config, write=write)
                 for i, scan in enumerate(train)
             ]
         # 5. training
@@ -145,21 +146,30 @@ def claim_on_rank_zero(
         yield
 
 
-def improve_probe(scan: Scan, path: Path, config: TrainingConfig, *, write: bool) -> Scan:
-    """The scan with its probe refined, or with the probe that the resumed run refined.
+def improve_measurement(
+    scan: Scan, run: RunDir, number: int, config: TrainingConfig, *, write: bool
+) -> Scan:
+    """The scan with its measurement refined, or as the resumed run refined it.
 
     Args:
         scan: Its probe need only be roughly right.
-        path: Of the refined probe, a file that `--probe` reads.
+        run: Keeps the result, and the probe as a file that `--probe` reads.
+        number: Of the scan.
         config: Options of the training.
         write: Whether this process writes it; the others compute the same.
     """
+    path = run.measurement_file(number)
     if config.resume is not None and path.is_file():
-        return replace(scan, probe=np.load(path, allow_pickle=False))
-    better = with_refined_probe(scan, seed=config.seed)
+        known = apply_measurement(path, scan)
+        if known is None:
+            raise InputError(f"{path} is of another scan than {scan.source}; start a new run")
+        return known
+    options = MeasurementOptions(probe="on", seed=config.seed)
+    better = refine_measurement(scan, options, show=write and not config.quiet).scan
     if write:
-        write_npy(path, better.need_probe())
-        logger.info("inference takes the refined probe with --probe %s", path)
+        write_measurement(path, better, of=scan)
+        write_npy(run.probe_file(number), better.need_probe())
+        logger.info("inference takes what was found, kept in %s, for the same scan", path)
     return better
 
 

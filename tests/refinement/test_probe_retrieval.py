@@ -1,6 +1,6 @@
 """A probe that the file lacks is made from the patterns, and a rough one is refined."""
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +13,11 @@ from ptycho_torch.doctor.open_scan import open_scan
 from ptycho_torch.errors import InputError
 from ptycho_torch.generators.checkpoint import load_generator
 from ptycho_torch.inference import reconstruct
+from ptycho_torch.io.measurement_file import apply_measurement, write_measurement
+from ptycho_torch.io.readers.reconstruction import read_reconstruction
 from ptycho_torch.io.writers import write_scan
-from ptycho_torch.refinement.probe_retrieval import ensure_probe, retrieve_probe, with_refined_probe
+from ptycho_torch.refinement.measurement import MeasurementOptions, refine_measurement
+from ptycho_torch.refinement.probe_retrieval import ensure_probe, retrieve_probe
 from ptycho_torch.train import train
 
 
@@ -85,36 +88,37 @@ def rough(probe, seed=0):
     return (noisy * np.linalg.norm(probe) / np.linalg.norm(noisy)).astype(np.complex64)
 
 
+def refined(scan):
+    return refine_measurement(scan, MeasurementOptions(probe="on")).scan
+
+
 def test_a_rough_probe_is_recovered(measured):
-    given = replace(measured, probe=rough(measured.probe))
-    before, after = (
-        similarity(one.probe[0], measured.probe[0])
-        for one in (given, with_refined_probe(given, seed=0))
-    )
-    assert before < 0.97
-    assert after > 0.99
+    given = rough(measured.probe)
+    found = refined(replace(measured, probe=given)).probe
+    assert similarity(given[0], measured.probe[0]) < 0.97
+    assert similarity(found[0], measured.probe[0]) > 0.99
 
 
 def test_a_coherent_beam_stays_one_mode_and_a_mixed_one_gets_more(measured):
-    assert len(with_refined_probe(measured, seed=0).probe) == 1
+    assert len(refined(measured).probe) == 1
     other = np.roll(measured.probe, 3, axis=-1) * np.sqrt(0.4)
     mixed = np.concatenate([measured.probe * np.sqrt(0.6), other])
     truth = simulate_scan(photons=1e5, n_side=10, pattern_size=32, seed=4).truth.object
     intensity, _ = expected_counts(truth, mixed.astype(np.complex64), measured.positions_px)
     counts = np.random.default_rng(0).poisson(intensity).astype(np.uint16)
-    found = with_refined_probe(replace(measured, counts=counts), seed=0)
-    assert len(found.probe) == 3
-    assert "3 modes" in found.decisions[-1]
+    assert len(refined(replace(measured, counts=counts)).probe) == 3
 
 
-def test_training_keeps_the_refined_probe_for_inference(tmp_path, measured, caplog):
+def test_training_keeps_what_it_found_for_inference(tmp_path, measured, caplog):
+    """The same scan takes it by itself, another one is offered the probe."""
     given = replace(measured, probe=rough(measured.probe))
     write_scan(tmp_path / "scan.npz", given)
+    write_scan(tmp_path / "other.npz", given.subset(np.arange(60)))
     config = TrainingConfig(
         train_data_file=[tmp_path / "scan.npz"],
         output_dir=tmp_path / "run",
         max_epochs=1,
-        probe_trainable=True,
+        refine_measurement=True,
         quiet=True,
         accelerator="cpu",
     )
@@ -123,23 +127,52 @@ def test_training_keeps_the_refined_probe_for_inference(tmp_path, measured, capl
     assert similarity(scan.probe[0], measured.probe[0]) > 0.99
     _, about = load_generator(run.best_checkpoint)
     (conditions,) = training_conditions(about)
-    assert astuple(conditions) == pytest.approx(
-        astuple(conditions_of(scan)), rel=1e-5
-    )  # the file's float32 is scaled anew
-    for probe, said in ((None, True), (run.probe_file(0), False)):
+    assert conditions.photons == pytest.approx(conditions_of(scan).photons, rel=1e-4)
+    taken, offered = "measurement_0.npz: what the training found", "--probe "
+    for name, probe, said in (
+        ("scan", None, (True, False)),
+        ("other", None, (False, True)),
+        ("scan", run.probe_file(0), (False, False)),
+    ):
         options = {
             "probe": probe,
-            "output_dir": tmp_path / f"image {said}",
+            "output_dir": tmp_path / f"image {name} {said}",
             "quiet": True,
             "accelerator": "cpu",
         }
         caplog.clear()
-        reconstruct(
-            InferenceConfig(model_path=run.path, test_data=tmp_path / "scan.npz", **options)
-        )
-        assert (f"--probe {run.probe_file(0)}" in caplog.text) is said
+        with caplog.at_level("INFO"):
+            image = reconstruct(
+                InferenceConfig(model_path=run.path, test_data=tmp_path / f"{name}.npz", **options)
+            )
+        assert (taken in caplog.text, offered in caplog.text) == said
+        used = read_reconstruction(image.reconstruction).probe
+        assert bool(similarity(used[0], measured.probe[0]) > 0.99) is (name == "scan")
     with pytest.raises(InputError, match="already holds"):
         train(config)
+
+
+def test_a_measurement_file_is_of_one_scan(tmp_path, measured):
+    found = replace(measured, positions_px=measured.positions_px + 1, flux=np.ones(len(measured)))
+    write_measurement(tmp_path / "measurement_0.npz", found, of=measured)
+    again = apply_measurement(tmp_path / "measurement_0.npz", measured)
+    assert np.array_equal(again.positions_px, found.positions_px)
+    assert np.array_equal(again.flux, found.flux)
+    assert again.background is None
+    mask = measured.mask.copy()
+    mask[0, 0] = False
+    assert apply_measurement(tmp_path / "measurement_0.npz", replace(measured, mask=mask)) is None
+
+
+def test_a_damaged_measurement_file_is_refused(tmp_path, measured):
+    path = tmp_path / "measurement_0.npz"
+    write_measurement(path, measured, of=measured)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match="not a readable NPZ file"):
+        apply_measurement(path, measured)
+    write_measurement(path, replace(measured, flux=np.ones(3)), of=measured)
+    with pytest.raises(InputError, match="'flux' has shape"):
+        apply_measurement(path, measured)
 
 
 def test_patterns_that_no_probe_explains_are_refused(measured):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.data.scan import Reconstruction, Scan
-from ptycho_torch.io.files import atomic_write
+from ptycho_torch.io.files import write_npz
 from ptycho_torch.io.writers.si_geometry import log_omitted
 
 
@@ -37,7 +37,7 @@ def write_reconstruction(path: Path, result: Reconstruction) -> None:
         for key, value in known.items()
         if value is not None
     }
-    _write(path, fields)
+    write_npz(path, fields)
 
 
 def write_scan(path: Path, scan: Scan) -> None:
@@ -52,14 +52,8 @@ def write_scan(path: Path, scan: Scan) -> None:
     fields["scan_index"] = scan.scan_index
     if not scan.mask.all():
         fields["bad_pixels"] = ~scan.mask
-    _write(path, fields)
+    write_npz(path, fields)
     known = {"pixel_size_m": scan.pixel_size_m, **vars(scan.instrument)}
     log_omitted(
         "an NPZ file", ", ".join(name for name, value in known.items() if value is not None)
     )
-
-
-def _write(path: Path, fields: dict[str, NDArray]) -> None:
-    """Write arrays to a compressed NPZ file."""
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **fields)
