@@ -1,4 +1,4 @@
-"""The training command in a process of its own, forked from a server that has imported everything:
+"""A command in a process of its own, forked from a server that has imported everything:
 real, and soon there.
 """
 
@@ -17,7 +17,8 @@ from pathlib import Path
 START_S = 120.0  # more than any child needs on a busy machine
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["ptycho_torch.train.fit", "ptycho_torch.train"])
+PRELOADED = ["ptycho_torch.train.fit", "ptycho_torch.train", "ptycho_torch.inference.live.follow"]
+context.set_forkserver_preload(PRELOADED)
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,28 @@ class Moment:
 def train(
     argv: Sequence[str], output: Path, moment: Moment | None = None, largest_file: int | None = None
 ) -> ForkServerProcess:
-    """Start `python -m ptycho_torch.train`; what it says goes to a file.
+    """Start `python -m ptycho_torch.train`; see `start`."""
+    return start("train", argv, output, moment, largest_file)
+
+
+def start(
+    command: str,
+    argv: Sequence[str],
+    output: Path,
+    moment: Moment | None = None,
+    largest_file: int | None = None,
+) -> ForkServerProcess:
+    """Start a command; what it says goes to a file.
 
     Args:
+        command: Its name.
         argv: Words of the command line.
         output: Where its stdout and stderr go.
         moment: When it kills itself with SIGKILL.
         largest_file: Bytes that a file may have, as on a full disk.
     """
-    process = context.Process(target=_train, args=(list(argv), str(output), moment, largest_file))
+    given = (command, list(argv), str(output), moment, largest_file)
+    process = context.Process(target=_run, args=given)
     process.start()
     return process
 
@@ -70,9 +84,11 @@ def wait_for(process: ForkServerProcess, path: Path, lines: int = 0) -> None:
         time.sleep(0.001)
 
 
-def _train(argv: list[str], output: str, moment: Moment | None, largest_file: int | None) -> None:
+def _run(
+    command: str, argv: list[str], output: str, moment: Moment | None, largest_file: int | None
+) -> None:
     """Runs in the child."""
-    from ptycho_torch.train import main
+    from ptycho_torch.config.runner import run
 
     os.setpgrp()
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -90,4 +106,4 @@ def _train(argv: list[str], output: str, moment: Moment | None, largest_file: in
         sys.addaudithook(watch)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    sys.exit(main(argv))
+    sys.exit(run(command, argv))

@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -107,16 +108,28 @@ class Chromium:
         for domain in ("Page", "Log", "Runtime", "Network"):
             self._ask(f"{domain}.enable")
 
-    def open(self, page: Path, *, width: int, dark: bool) -> Opened:
-        """Open a file at a width in CSS pixels, light or dark, and measure the loaded page."""
+    def open(self, page: Path | str, *, width: int, dark: bool, until: str = "true") -> Opened:
+        """Open a page at a width in CSS pixels, light or dark, and measure it once it is loaded.
+
+        Args:
+            page: A file, or an address.
+            width: Of the window.
+            dark: Whether the reader's setting is dark.
+            until: Expression that has to become true in the page before it is measured.
+        """
         self._events.clear()
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self._ask("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._ask("Emulation.setEmulatedMedia", features=[scheme])
-        self._ask("Page.navigate", url=page.as_uri())
+        self._ask("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._events.append(self._receive())
+        deadline = time.monotonic() + ANSWER_S
+        while not self.evaluate(until):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{until} did not become true in the page")
+            time.sleep(0.05)
         measured = self.evaluate(MEASURE.replace("WIDTH", str(width)))
         shot = self._ask(
             "Page.captureScreenshot",
@@ -200,10 +213,12 @@ class Chromium:
         return dict(json.loads(message))
 
 
-def assert_readable(opened: Opened, pictures: int, dark: bool) -> None:
+def assert_readable(
+    opened: Opened, pictures: int, dark: bool, origins: tuple[str, ...] = ("file:", "data:")
+) -> None:
     """Check the rules of every page of the package, as a browser measures them."""
     assert opened.logged == []
-    assert [url for url in opened.fetched if not url.startswith(("file:", "data:"))] == []
+    assert [url for url in opened.fetched if not url.startswith(origins)] == []
     assert [image["drawn"] for image in opened.measured["images"]] == [True] * pictures
     assert (opened.measured["overflow"], opened.measured["wide"]) == (0, [])
     assert opened.measured["contrast"] >= 4.5  # WCAG 2.2, 1.4.3, for text of normal size

@@ -32,7 +32,7 @@ ROOMS = {  # room -> rooms that it may import
     "evaluation": "errors config physics data io html",
     "doctor": "errors config physics data io evaluation",
     "train": f"{BELOW} distributed",
-    "inference": f"{BELOW} distributed",
+    "inference": f"{BELOW} distributed html",
     "cli": f"{BELOW} train inference testing",
     "ptychodus": f"{BELOW} distributed train inference",
     "config_params": "ptychodus",

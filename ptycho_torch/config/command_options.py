@@ -116,6 +116,36 @@ class InferenceConfig(
 
 
 @dataclass(frozen=True, kw_only=True)
+class LiveConfig(OutputOptions, ReconstructionOptions, ComputeOptions, ReadingOptions):
+    """Reconstruct a scan while it is measured, and show it on a page of this machine."""
+
+    source: str = option(
+        "HDF5 file that is being written, folder into which files arrive, or address of a ZeroMQ "
+        "stream such as tcp://host:5555",
+        positional=True,
+    )
+    model_path: Path = option("folder of a training run, or a checkpoint file")
+    port: int = option(
+        "port of the page on 127.0.0.1; 0 for any free one", default=0, minimum=0, maximum=65535
+    )
+    socket: Literal["pull", "sub"] = option(
+        "kind of the ZeroMQ socket: pull for a sender that pushes, sub for one that publishes",
+        default="pull",
+    )
+    n_frames: int | None = option(
+        "the scan has ended after so many frames; default: when its writer says so, or is silent",
+        default=None,
+        minimum=1,
+    )
+    timeout_s: float = option(
+        "the scan has ended when nothing came for so long", default=30.0, unit="s", above=0.0
+    )
+    save_s: float = option(
+        "time between two savings of the pictures and the image", default=5.0, unit="s", above=0.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SimulationConfig(OutputOptions, SeedOptions):
     """Simulate a scan of a known object, and write both."""
 

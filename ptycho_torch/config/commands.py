@@ -33,6 +33,11 @@ COMMANDS = {
         "ptycho_torch.inference.workflow:run_inference",
         "reconstruct a scan with a trained generator",
     ),
+    "live": Command(
+        "ptycho_torch.config.command_options:LiveConfig",
+        "ptycho_torch.inference.live.follow:follow",
+        "reconstruct a scan while it is measured",
+    ),
     "compare": Command(
         "ptycho_torch.config.command_options:CompareConfig",
         "ptycho_torch.cli.compare_images:compare",

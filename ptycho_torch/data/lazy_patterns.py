@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho_torch.data.hdf5_access import is_read_while_written, open_read_only
 from ptycho_torch.errors import InputError
 
 CACHE_BYTES = 128 * 2**20  # of each file; some thousand patterns, more than a neighbourhood needs
@@ -74,7 +75,8 @@ class Hdf5Patterns(LazyPatterns):
     """A dataset of an HDF5 file, of rank 3, or of rank 4 for a raster, flattened to rank 3.
 
     The file is opened when it is first read, in each process anew. Chunks that were decompressed
-    are kept, the least recently read ones making way.
+    are kept, the least recently read ones making way. A file that is still written
+    (`read_while_written`) is opened for each reading, so that its growth is seen.
 
     Args:
         dataset: In an open file, which may be closed afterwards.
@@ -91,6 +93,7 @@ class Hdf5Patterns(LazyPatterns):
         self._shape: tuple[int, ...] = dataset.shape
         self._dtype: np.dtype = dataset.dtype
         self._chunk: int = dataset.chunks[0] if dataset.chunks and dataset.ndim == 3 else 1
+        self._growing = is_read_while_written()
         self._opened: tuple[int, h5py.File] | None = None
         self._cache: OrderedDict[int, NDArray] = OrderedDict()
 
@@ -112,17 +115,22 @@ class Hdf5Patterns(LazyPatterns):
             InputError: If the file is damaged there.
         """
         try:
-            dataset = self._dataset()
-            return (
-                self._read_runs(dataset, indices)
-                if self._chunk == 1
-                else self._read_chunks(dataset, indices)
-            )
+            if not self._growing:
+                return self._read_from(self._dataset(), indices)
+            with open_read_only(self.path, growing=True) as file:
+                self._cache.clear()
+                return self._read_from(file[self.key], indices)
         except OSError as error:
             raise InputError(
                 f"{self.path}: {self.key} cannot be read ({' '.join(str(error).split())}); is it "
                 "complete?"
             ) from error
+
+    def _read_from(self, dataset: h5py.Dataset, indices: NDArray[np.int64]) -> NDArray:
+        """The patterns of some indices in an open file."""
+        if self._chunk == 1:
+            return self._read_runs(dataset, indices)
+        return self._read_chunks(dataset, indices)
 
     def _read_runs(self, dataset: h5py.Dataset, indices: NDArray[np.int64]) -> NDArray:
         """Patterns that are stored one by one: each stretch of neighbours at once."""
@@ -169,7 +177,7 @@ class Hdf5Patterns(LazyPatterns):
     def _dataset(self) -> h5py.Dataset:
         """The dataset, in a file that this process opened."""
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), h5py.File(self.path, "r")
+            self._opened = os.getpid(), open_read_only(self.path, growing=False)
             self._cache.clear()
         return self._opened[1][self.key]
 

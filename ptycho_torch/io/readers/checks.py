@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho_torch.data.hdf5_access import is_read_while_written
 from ptycho_torch.data.lazy_patterns import PatternArray, blocks
 from ptycho_torch.errors import InputError
 
@@ -127,7 +128,7 @@ def count_unit(squares: NDArray[np.float64]) -> float | None:
 
 
 def check_real(where: str, values: NDArray, shape: tuple[int | None, ...]) -> NDArray[np.float64]:
-    """Finite real numbers of a shape, whose None is any length.
+    """Finite real numbers of a shape, whose None is any length; NaN while a file is written.
 
     Raises:
         InputError: If they are something else.
@@ -146,7 +147,7 @@ def check_real(where: str, values: NDArray, shape: tuple[int | None, ...]) -> ND
             f"{where} is {values.dtype} of shape {values.shape}; expected real numbers of shape "
             f"{wanted}"
         )
-    if not np.isfinite(values).all():
+    if not np.isfinite(values).all() and not is_read_while_written():
         raise InputError(f"{where} holds {np.sum(~np.isfinite(values))} values that are not finite")
     return values.astype(np.float64)
 

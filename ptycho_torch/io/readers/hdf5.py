@@ -9,6 +9,7 @@ import hdf5plugin  # noqa: F401  registers Blosc, Bitshuffle and LZ4 with HDF5
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho_torch.data.hdf5_access import is_read_while_written, open_read_only
 from ptycho_torch.data.lazy_patterns import Hdf5Patterns
 from ptycho_torch.errors import InputError
 
@@ -30,7 +31,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         InputError: If it is damaged, also where the damage shows while the block reads it.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_read_only(path, growing=is_read_while_written()) as file:
             yield file
     except (OSError, RuntimeError) as error:
         raise InputError(

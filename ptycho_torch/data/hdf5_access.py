@@ -1,0 +1,48 @@
+"""How HDF5 files are opened: a finished one under a shared lock, a growing one without any.
+
+A lock would stop a writer that closes and opens its file again, so a scan that is still measured is
+read without one. What is read then may be half there; who reads it has to expect that.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+
+import h5py
+
+_growing = ContextVar("growing", default=False)
+
+
+@contextlib.contextmanager
+def read_while_written() -> Iterator[None]:
+    """Files that are opened in the block may still be written by another process."""
+    token = _growing.set(True)
+    try:
+        yield
+    finally:
+        _growing.reset(token)
+
+
+def is_read_while_written() -> bool:
+    """Whether the caller runs in a block of `read_while_written`."""
+    return _growing.get()
+
+
+def open_read_only(path: Path, *, growing: bool) -> h5py.File:
+    """An open file that is never written.
+
+    Args:
+        path: Of the file.
+        growing: Whether another process may write it: no lock is taken, and single-writer
+            multiple-reader access (SWMR) is used where the writer uses it.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
+    if not growing:
+        return h5py.File(path, "r")
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError:
+        return h5py.File(path, "r", locking=False, swmr=True)

@@ -1,0 +1,1 @@
+"""Reconstruct a scan while it is measured: sources that grow, the image so far, and its page."""

@@ -1,0 +1,342 @@
+"""Follow a scan while it is measured: frames in, image out; at its end the ordinary inference."""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptycho_torch.config import InferenceConfig, LiveConfig, ReadingOptions
+from ptycho_torch.data.scan import Reconstruction
+from ptycho_torch.distributed.device import choose_device
+from ptycho_torch.errors import InputError
+from ptycho_torch.generators import Generator
+from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
+from ptycho_torch.inference.live.arriving_files import ArrivingFiles
+from ptycho_torch.inference.live.growing_file import GrowingFile
+from ptycho_torch.inference.live.growing_mosaic import GrowingMosaic
+from ptycho_torch.inference.live.growing_scan import GrowingScan
+from ptycho_torch.inference.live.live_server import Board, serve
+from ptycho_torch.inference.live.live_state import (
+    Figures,
+    Pictures,
+    Rate,
+    Verdict,
+    draw,
+    judge,
+    measured_area,
+    plain,
+    verdict_of,
+)
+from ptycho_torch.inference.live.source import Source
+from ptycho_torch.inference.live.stream import Stream
+from ptycho_torch.inference.tiling import predict_canvases
+from ptycho_torch.inference.workflow import run_inference
+from ptycho_torch.io.files import atomic_write, write_json
+from ptycho_torch.io.readers.reconstruction import read_reconstruction
+from ptycho_torch.io.run_dir import RunDir
+from ptycho_torch.io.writers import write_reconstruction
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.05  # between two looks at a source that has nothing new
+SHOW_S = 0.25  # between two states of the page
+SHARE_OF_PICTURES = 0.2  # of the time, at most, for pictures, so that a large image costs no frames
+R_FACTORS = ("r_factor", "r_factor_empty", "r_factor_noise")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WAIT = Verdict("wait", "no frame came yet")
+
+
+def follow(config: LiveConfig) -> RunDir:
+    """Reconstruct a scan while it is measured; when it has ended, as `run_inference` does.
+
+    Raises:
+        InputError: If the source, the network or the folder cannot be used.
+        RunError: If no frame came, or the frames of a stream cannot be recorded.
+    """
+    generator, _ = load_generator(find_checkpoint(config.model_path))
+    generator = generator.to(choose_device(config.accelerator))
+    run = RunDir(config.output_dir)
+    inputs = [Path(config.source)]
+    with run.claim("infer", overwrite=config.overwrite, inputs=inputs):
+        pass  # refused before the scan is measured, not after it
+    torch.manual_seed(config.seed)
+    torch.use_deterministic_algorithms(config.deterministic)
+    board = Board()
+    with serve(board, config.port) as address:
+        with run.claim("live", overwrite=config.overwrite, inputs=inputs):
+            source = open_source(config, run)
+            with contextlib.closing(source):
+                logger.info("%s is followed; open %s", source.name, address)
+                live = Live(config, generator, source, run, board, address)
+                live.until_end()
+                data, data_map = source.finished()
+        live.stage = "final reconstruction"
+        live.show()
+        if data != Path(config.source):
+            text = "the scan as it came: infer --test_data %s --map %s repeats the final image"
+            logger.info(text, data, data_map)
+        run_inference(final_config(config, data, data_map))
+        with run.claim("live", resume=True):
+            live.finish()
+    return run
+
+
+def final_config(config: LiveConfig, data: Path, data_map: Path | None) -> InferenceConfig:
+    """The options of the inference at the end."""
+    names = {item.name for item in dataclasses.fields(InferenceConfig)}
+    shared = {
+        item.name: getattr(config, item.name)
+        for item in dataclasses.fields(LiveConfig)
+        if item.name in names
+    }
+    return InferenceConfig(**shared | {"test_data": data, "map": data_map, "probe": config.probe})
+
+
+def open_source(config: LiveConfig, run: RunDir) -> Source:
+    """The source that the user means.
+
+    Raises:
+        InputError: If it is neither an address, a folder, nor a file that is there or may come.
+    """
+    if "://" in config.source:
+        return Stream(config.source, config.socket, run, config.probe)
+    path = Path(config.source)
+    reading = ReadingOptions(
+        **{item.name: getattr(config, item.name) for item in dataclasses.fields(ReadingOptions)}
+    )
+    if path.is_dir():
+        return ArrivingFiles(path, reading, run)
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: neither the file nor its folder is there")
+    return GrowingFile(path, reading, run)
+
+
+class Live:
+    """A live view: its source, the frames and the image so far, and what is shown of them."""
+
+    def __init__(
+        self,
+        config: LiveConfig,
+        generator: Generator,
+        source: Source,
+        run: RunDir,
+        board: Board,
+        address: str,
+    ) -> None:
+        self.stage = "waiting for frames"
+        self._config, self._generator, self._source = config, generator, source
+        self._run, self._board, self._address = run, board, address
+        self._mosaic = GrowingMosaic()
+        fixed = None if generator.variable_group_size else generator.settings["group_size"]
+        self._scan = GrowingScan(config, source.faults, self._mosaic, fixed)
+        self._rate = Rate()
+        self._first_s = self._last_s = 0.0
+        self._last_frame = time.monotonic()
+        self._shown = self._saved = float("-inf")
+        self._version = self._drawn = 0
+        self._drawing_s = 0.0
+        self._picture_s = float("-inf")
+        self._pictures: Pictures | None = None
+        self._verdict, self._figures = WAIT, Figures()
+        self._area: dict[str, Any] = {}
+        self._undrawn_s: float | None = None  # when the oldest frame came that no picture shows
+        self._largest_lag = 0.0
+        self._network_s = 0.0
+        self._regions = 0
+        self._disk = ""
+
+    def until_end(self) -> None:
+        """Take frames and grow the image until the scan has ended."""
+        self.show()
+        self._save()
+        while True:
+            new = self._take()
+            grown = self._grow(everything=False)
+            if self._has_ended(new):
+                break
+            now = time.monotonic()
+            if now - self._shown >= SHOW_S:
+                self.show()
+            if now - self._saved >= self._config.save_s:
+                self._save()
+            if not (new or grown):
+                time.sleep(POLL_S)
+        self._grow(everything=True)
+        self._picture_s = float("-inf")
+        self.show()
+        self._save()
+
+    def show(self) -> None:
+        """Publish the state, with new pictures if the image has grown."""
+        self._shown = time.monotonic()
+        if self._version > self._drawn and self._time_for_pictures():
+            self._draw()
+        pictures = self._pictures
+        shown = (
+            {} if pictures is None else {"amplitude": pictures.amplitude, "phase": pictures.phase}
+        )
+        self._board.show(self.state(), shown)
+
+    def finish(self) -> None:
+        """Publish and keep the final image with its verdict."""
+        self.stage = "finished"
+        figures = json.loads(self._run.metrics.read_text(encoding="utf-8"))
+        self._figures = {name: figures[name] for name in R_FACTORS}
+        lost = self._scan.lost(self._source.expected)
+        share = lost / (lost + self._scan.total)
+        self._verdict = verdict_of(self._figures, lost_share=share, frames="frames")
+        result = read_reconstruction(self._run.reconstruction)
+        self._pictures, self._area = draw(result), measured_area(result)
+        self._drawn = self._version = self._version + 1
+        self.show()
+        with self._noting_full_disk():
+            write_json(self._run.live_state, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """What the page and ``live.json`` say."""
+        now = time.time()
+        lag = self._lag_s(now)
+        passed = max(self._last_s - self._first_s, 1e-9)
+        return {
+            "stage": self.stage,
+            "source": self._source.name,
+            "page": self._address,
+            "frames": self._scan.total,
+            "expected": self._config.n_frames or self._source.expected,
+            "waiting": self._source.waiting + self._scan.pending,
+            "lost": self._scan.lost(self._source.expected),
+            "faults": dataclasses.asdict(self._source.faults),
+            "trouble": self._source.trouble,
+            "disk": self._disk,
+            "rate": self._rate.add(now, self._scan.total),
+            "mean_rate": self._scan.total / passed if self._first_s else 0.0,
+            "lag_s": lag,
+            "largest_lag_s": self._largest_lag,
+            "regions": self._regions,
+            "network_s": self._network_s,
+            "viewers": self._board.viewers,
+            "result": str(self._run.report) if self.stage == "finished" else "",
+            "version": self._drawn,
+            "ranges": None if self._pictures is None else self._pictures.ranges,
+            "verdict": plain(self._verdict),
+            **self._figures,
+            **self._area,
+        }
+
+    def _take(self) -> bool:
+        """Take the frames that are there; whether there were any."""
+        arrivals = self._source.poll()
+        if arrivals is None:
+            return False
+        self._scan.add(arrivals)
+        self._last_frame = time.monotonic()
+        self._last_s = time.time()
+        self._first_s = self._first_s or float(arrivals.seen_s.min())
+        self.stage = "measuring"
+        return True
+
+    def _grow(self, *, everything: bool) -> bool:
+        """Add the neighbourhoods that became complete to the image; whether there were any."""
+        oldest = self._scan.oldest_pending_s()
+        regions = self._scan.take_regions(time.time(), everything=everything)
+        if not regions:
+            return False
+        started = time.monotonic()
+        for region in regions:
+            self._mosaic.add(predict_canvases(self._generator, self._scan.scan(), [region]))
+        self._network_s += time.monotonic() - started
+        self._regions += len(regions)
+        self._undrawn_s = self._undrawn_s or oldest
+        self._version += 1
+        return True
+
+    def _lag_s(self, now: float) -> float:
+        """Seconds for which the oldest frame waits that no picture shows yet."""
+        waits = [since for since in (self._scan.oldest_pending_s(), self._undrawn_s) if since]
+        lag = max(0.0, now - min(waits)) if waits else 0.0
+        self._largest_lag = max(self._largest_lag, lag)
+        return lag
+
+    def _has_ended(self, new: bool) -> bool:
+        """Whether no more frames come."""
+        if self._config.n_frames is not None and self._scan.total >= self._config.n_frames:
+            return True
+        if new:
+            return False
+        silent = time.monotonic() - self._last_frame
+        if silent > self._config.timeout_s:
+            if self._scan.total == 0 and self._source.trouble:
+                raise InputError(self._source.trouble)
+            text = "%s: nothing came for %.0f s; the scan is taken to have ended"
+            logger.warning(text, self._source.name, silent)
+            return True
+        return self._source.ended
+
+    def _time_for_pictures(self) -> bool:
+        """Whether drawing now keeps to its share of the time."""
+        return time.monotonic() - self._picture_s > self._drawing_s / SHARE_OF_PICTURES
+
+    def _draw(self) -> None:
+        """Draw the image and compare it with the newest frames."""
+        started = time.monotonic()
+        result = self._result()
+        self._pictures, self._area = draw(result), measured_area(result)
+        scan = self._scan.scan()
+        place = (self._scan.total - 1) % len(scan)
+        self._verdict, self._figures = judge(
+            scan, result, place, self._scan.lost(self._source.expected)
+        )
+        self._lag_s(time.time())
+        self._drawn, self._undrawn_s = self._version, None
+        self._picture_s = time.monotonic()
+        self._drawing_s = self._picture_s - started
+
+    def _result(self) -> Reconstruction:
+        """The image so far, with the frames that are kept."""
+        scan = self._scan.scan()
+        image, light, origin = self._mosaic.image()
+        return Reconstruction(
+            object=image,
+            coverage=light,
+            origin_yx=origin,
+            probe=scan.need_probe(),
+            positions_px=scan.positions_px,
+            scan_index=scan.scan_index,
+            pixel_size_m=scan.pixel_size_m,
+            instrument=scan.instrument,
+        )
+
+    def _save(self) -> None:
+        """Write image, pictures and state; a full disk is shown and does not end the view."""
+        self._saved = time.monotonic()
+        with self._noting_full_disk():
+            if self._pictures is not None:
+                write_reconstruction(self._run.live_image, self._result())
+                for path, png in (
+                    (self._run.live_amplitude, self._pictures.amplitude),
+                    (self._run.live_phase, self._pictures.phase),
+                ):
+                    with atomic_write(path) as temporary:
+                        temporary.write_bytes(png)
+            write_json(self._run.live_state, self.state())
+
+    @contextlib.contextmanager
+    def _noting_full_disk(self) -> Iterator[None]:
+        """Note a full disk once instead of ending, and that there is room again."""
+        try:
+            yield
+            self._disk = ""
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            text = f"{self._run.path}: {error.strerror}; the image is shown and not saved"
+            if not self._disk:
+                logger.warning(text)
+            self._disk = text
