@@ -135,7 +135,7 @@ class Live:
         self._run, self._board, self._address = run, board, address
         self._mosaic = GrowingMosaic()
         fixed = None if generator.variable_group_size else generator.settings["group_size"]
-        self._scan = GrowingScan(config, source.faults, self._mosaic, fixed)
+        self._scan = GrowingScan(config, source.faults, fixed)
         self._rate = Rate()
         self._first_s = self._last_s = 0.0
         self._last_frame = time.monotonic()
@@ -147,6 +147,7 @@ class Live:
         self._verdict, self._figures = WAIT, Figures()
         self._area: dict[str, Any] = {}
         self._undrawn_s: float | None = None  # when the oldest frame came that no picture shows
+        self._picture_lag_s = 0.0  # of the oldest frame that the newest picture was first to show
         self._largest_lag = 0.0
         self._network_s = 0.0
         self._regions = 0
@@ -168,7 +169,9 @@ class Live:
                 self._save()
             if not (new or grown):
                 time.sleep(POLL_S)
-        self._grow(everything=True)
+        while self._grow(everything=True):
+            if time.monotonic() - self._shown >= SHOW_S:
+                self.show()
         self._picture_s = float("-inf")
         self.show()
         self._save()
@@ -258,9 +261,10 @@ class Live:
         return True
 
     def _lag_s(self, now: float) -> float:
-        """Seconds for which the oldest frame waits that no picture shows yet."""
+        """Seconds from a frame to the newest picture, or for which one waits for the next."""
         waits = [since for since in (self._scan.oldest_pending_s(), self._undrawn_s) if since]
-        lag = max(0.0, now - min(waits)) if waits else 0.0
+        waiting = max(0.0, now - min(waits)) if waits else 0.0
+        lag = max(waiting, self._picture_lag_s if self.stage == "measuring" else 0.0)
         self._largest_lag = max(self._largest_lag, lag)
         return lag
 
@@ -293,7 +297,8 @@ class Live:
         self._verdict, self._figures = judge(
             scan, result, place, self._scan.lost(self._source.expected)
         )
-        self._lag_s(time.time())
+        if self._undrawn_s is not None:
+            self._picture_lag_s = time.time() - self._undrawn_s
         self._drawn, self._undrawn_s = self._version, None
         self._picture_s = time.monotonic()
         self._drawing_s = self._picture_s - started

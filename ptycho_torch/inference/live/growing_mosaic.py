@@ -20,16 +20,6 @@ class GrowingMosaic:
     def __init__(self) -> None:
         self._mosaic: Mosaic | None = None
 
-    def fits(self, first_yx: NDArray[np.float64], stop_yx: NDArray[np.float64]) -> bool:
-        """Whether a canvas that also holds a rectangle, in pixels, stays within `MAX_PIXELS`."""
-        if not (np.isfinite(first_yx).all() and np.isfinite(stop_yx).all()):
-            return False
-        if self._mosaic is not None:
-            corner, shape = self._mosaic.corner_yx, np.array(self._mosaic.weight.shape)
-            first_yx = np.minimum(first_yx, corner)
-            stop_yx = np.maximum(stop_yx, corner + shape)
-        return bool(np.prod(stop_yx - first_yx) <= MAX_PIXELS)
-
     def add(self, canvases: Sequence[tuple[Tensor, Tensor, NDArray[np.int64]]]) -> None:
         """Add canvases: image, weight and origin of each, as `Mosaic.add` takes them."""
         for canvas, weight, origin in canvases:

@@ -16,7 +16,7 @@ from ptycho_torch.config import ReadingOptions
 from ptycho_torch.data.grouping import Neighbourhood, compact_regions, complete
 from ptycho_torch.data.scan import Scan
 from ptycho_torch.errors import InputError
-from ptycho_torch.inference.live.growing_mosaic import GrowingMosaic
+from ptycho_torch.inference.live.growing_mosaic import MAX_PIXELS
 from ptycho_torch.inference.live.source import Arrivals, Faults
 from ptycho_torch.inference.tiling import TOTAL_PER_CORE
 from ptycho_torch.io.readers.raw_scan import RawScan
@@ -26,7 +26,7 @@ KEPT_BYTES = 256 * 2**20  # of frames, as float32
 MOST_KEPT = 8192  # frames; finding neighbours among more of them takes longer than the network
 LEAST_KEPT = 64  # frames, however large they are
 SMALLEST_REGION = 48  # frames; of fewer, a network without context makes a poor canvas
-LARGEST_REGION = 256  # frames; computed in a third of a second on a core
+LARGEST_REGION = 512  # frames; computed in about half a second on a core
 LONGEST_WAIT_S = 0.6  # of a frame for others of its region
 
 
@@ -36,7 +36,6 @@ class GrowingScan:
     Args:
         options: How the source is read.
         faults: Counted here where a frame cannot be used.
-        mosaic: Whose canvas decides which positions are possible.
         group_size: Frames of a group where the network takes no other number; else None.
     """
 
@@ -44,10 +43,9 @@ class GrowingScan:
         self,
         options: ReadingOptions,
         faults: Faults,
-        mosaic: GrowingMosaic,
         group_size: int | None,
     ) -> None:
-        self._options, self._faults, self._mosaic = options, faults, mosaic
+        self._options, self._faults = options, faults
         self._group_size = group_size
         self._first: Scan | None = None
         self._counts = np.zeros((0, 0, 0), dtype=np.float32)
@@ -56,6 +54,7 @@ class GrowingScan:
         self._number = np.zeros(0, dtype=np.int64)
         self._indices: set[int] = set()
         self._largest = -1
+        self._low = self._high = np.full(2, np.nan)  # of the positions that the canvas holds
         self._photons = 0.0
         self.total = 0
         self._pending: list[int] = []  # places in the arrays, by time
@@ -101,13 +100,12 @@ class GrowingScan:
         self._photons += (
             (photons / len(scan) - self._photons) * len(scan) / (self.total + len(scan))
         )
-        half = np.array(scan.pattern_shape) / 2
         for n in range(len(scan)):
             position = scan.positions_px[n]
-            if not self._mosaic.fits(np.floor(position - half), np.ceil(position + half) + 1):
+            if self._extend(position, scan.pattern_shape):
+                self._keep(scan.counts[n], position, int(scan.scan_index[n]), float(seen_s[n]))
+            else:
                 self._faults.misplaced += 1
-                continue
-            self._keep(scan.counts[n], position, int(scan.scan_index[n]), float(seen_s[n]))
 
     def scan(self) -> Scan:
         """The kept frames, with the probe at the photons of a mean frame of all that came.
@@ -191,6 +189,14 @@ class GrowingScan:
         self._positions = np.zeros((room, 2))
         self._arrived_s = np.zeros(room)
         self._number = np.zeros(room, dtype=np.int64)
+
+    def _extend(self, position: NDArray[np.float64], shape: tuple[int, int]) -> bool:
+        """Let the canvas hold a position; False if it would have more than `MAX_PIXELS` then."""
+        low, high = np.fmin(self._low, position), np.fmax(self._high, position)
+        if np.prod(high - low + shape) > MAX_PIXELS:
+            return False
+        self._low, self._high = low, high
+        return True
 
     def _keep(self, counts: NDArray, position: NDArray, number: int, seen_s: float) -> None:
         """Keep a frame in the place of the oldest."""

@@ -1,0 +1,158 @@
+"""The parts of a live view that need no other process: mosaic, kept frames, verdict, pictures."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ptycho_torch.config import ReadingOptions
+from ptycho_torch.data.scan import Reconstruction
+from ptycho_torch.inference.live import growing_mosaic, growing_scan
+from ptycho_torch.inference.live.growing_mosaic import GrowingMosaic
+from ptycho_torch.inference.live.growing_scan import GrowingScan
+from ptycho_torch.inference.live.live_state import draw, verdict_of
+from ptycho_torch.inference.live.source import Arrivals, Faults
+from ptycho_torch.inference.stitching import Mosaic
+from ptycho_torch.io.readers.raw_scan import RawScan
+
+
+def canvases(seed=0):
+    """Random canvases of several sizes that go to all sides of the first."""
+    rng = np.random.default_rng(seed)
+    for origin in ((0, 0), (10, 5), (-12, 3), (4, -30), (25, 25), (-40, -40)):
+        shape = tuple(rng.integers(15, 25, 2))
+        image = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+        weight = torch.from_numpy(rng.uniform(0.1, 1, shape)).float()
+        yield torch.from_numpy(image).to(torch.complex64), weight, np.array(origin)
+
+
+def test_a_growing_mosaic_is_the_mosaic_on_the_whole_canvas():
+    whole, grown = Mosaic(np.array([-100.0, -100.0]), (250, 250)), GrowingMosaic()
+    for one in canvases():
+        whole.add(*one)
+        grown.add([one])
+    expected, weight = whole.finish()
+    image, light, origin = grown.image()
+    top, left = (origin + 100).astype(int)
+    window = np.s_[top : top + image.shape[0], left : left + image.shape[1]]
+    np.testing.assert_array_equal(image, expected.numpy()[window])
+    np.testing.assert_array_equal(light, (weight / weight.max()).numpy()[window])
+    assert light.sum() == pytest.approx(float((weight / weight.max()).sum()), rel=1e-6)
+
+
+def arrivals(scan, rows, **changes):
+    raw = RawScan(
+        source="test",
+        patterns=np.asarray(scan.counts)[rows],
+        patterns_key="patterns",
+        values="counts",
+        positions=scan.positions_px[rows],
+        positions_unit="px",
+        probe=scan.probe,
+        scan_index=np.asarray(rows),
+    )
+    return Arrivals(replace(raw, **changes), np.full(len(rows), 100.0))
+
+
+@pytest.fixture
+def faults():
+    return Faults()
+
+
+@pytest.fixture
+def growing(faults):
+    return GrowingScan(ReadingOptions(), faults, None)
+
+
+def test_the_probe_has_the_photons_of_a_mean_frame(growing, simulation):
+    scan = simulation.scan
+    for start in range(0, 64, 10):
+        growing.add(arrivals(scan, np.arange(start, min(start + 10, 64))))
+    expected = np.asarray(scan.counts).sum() / 64
+    assert growing.scan().photons == pytest.approx(expected, rel=1e-5)  # float32 of the probe
+
+
+def test_kept_frames_are_bounded_and_the_newest(growing, simulation, faults, monkeypatch):
+    monkeypatch.setattr(growing_scan, "MOST_KEPT", 16)
+    monkeypatch.setattr(growing_scan, "LEAST_KEPT", 16)
+    for start in range(0, 64, 8):
+        growing.add(arrivals(simulation.scan, np.arange(start, start + 8)))
+        growing.take_regions(100.0, everything=True)
+    kept = growing.scan()
+    assert sorted(kept.scan_index) == list(range(48, 64))
+    for place, index in enumerate(kept.scan_index):
+        np.testing.assert_array_equal(kept.counts[place], simulation.scan.counts[index])
+    assert (growing.total, faults.discarded) == (64, 0)
+
+
+def test_every_frame_goes_through_the_network_once(growing, simulation):
+    cores = []
+    for start in range(0, 64, 20):
+        growing.add(arrivals(simulation.scan, np.arange(start, min(start + 20, 64))))
+        for region in growing.take_regions(100.1, everything=start == 60):
+            cores += growing.scan().scan_index[region.points[: region.n_core]].tolist()
+    assert sorted(cores) == list(range(64))
+
+
+def test_few_frames_wait_for_others_and_not_for_ever(growing, simulation):
+    growing.add(arrivals(simulation.scan, np.arange(5)))
+    assert growing.take_regions(100.1, everything=False) == []
+    (region,) = growing.take_regions(100.0 + 2 * growing_scan.LONGEST_WAIT_S, everything=False)
+    assert region.n_core == 5
+
+
+def test_frames_that_cannot_be_used_are_counted(growing, simulation, faults):
+    scan = simulation.scan
+    far = scan.positions_px[:4].copy()
+    far[2] = growing_mosaic.MAX_PIXELS
+    broken = np.asarray(scan.counts)[:4].astype(np.float32)
+    broken[1] = np.nan
+    growing.add(arrivals(scan, np.arange(30, 50)))
+    growing.take_regions(100.0, everything=True)
+    growing.add(arrivals(scan, np.arange(4), positions=far, patterns=broken))
+    assert growing.total == 22
+    assert faults == Faults(out_of_order=4, damaged=1, misplaced=1)
+    growing.add(arrivals(scan, np.arange(40, 52)))
+    assert (faults.doubled, growing.total) == (10, 24)
+    assert growing.lost(64) == 64 - 26
+
+
+@pytest.mark.parametrize(
+    ("r", "lost", "word"),
+    [
+        (0.5, 0, "do not trust"),
+        (0.04, 0, "look twice"),
+        (0.01, 0.1, "look twice"),
+        (0.01, 0, "good"),
+    ],
+)
+def test_the_verdict_follows_its_rules(r, lost, word):
+    figures = {"r_factor": r, "r_factor_empty": 0.5, "r_factor_noise": 0.01}
+    assert verdict_of(figures, lost_share=lost, frames="frames").word == word
+
+
+def test_pictures_show_values_and_are_clear_where_no_light_fell():
+    phase = np.linspace(-1, 1, 50)[None] * np.ones((40, 1))
+    coverage = np.ones((40, 50), dtype=np.float32)
+    coverage[:10] = 0
+    coverage[20, 20] = 0
+    result = Reconstruction(
+        object=np.exp(1j * phase).astype(np.complex64),
+        coverage=coverage,
+        origin_yx=np.zeros(2),
+        probe=np.ones((1, 8, 8), dtype=np.complex64),
+        positions_px=np.zeros((1, 2)),
+        scan_index=np.zeros(1, dtype=np.int64),
+    )
+    pictures = draw(result)
+    low, high = pictures.ranges["phase"]
+    assert (low, high) == (pytest.approx(-0.98, abs=0.03), pytest.approx(0.98, abs=0.03))
+    image = np.asarray(Image.open(io.BytesIO(pictures.phase)))
+    assert image.shape == (30, 50, 4)  # the dark rows are left out
+    assert image[10, 20, 3] == 0
+    assert image[0, 0, 3] == 255
+    brightness = image[0, :, :3].astype(float).sum(axis=1)
+    assert brightness[-1] > brightness[25] > brightness[0]
