@@ -281,9 +281,9 @@ MUTANTS = [
     ),
     Mutant(
         "the affine part of the positions left in",
-        "refinement/measurement.py",
-        "observers += [positions, affine]",
-        "observers += [positions]",
+        "refinement/positions.py",
+        "self.affine.add(slopes, products)",
+        "pass",
         MEASUREMENT,
     ),
     Mutant(

@@ -29,12 +29,7 @@ from ptycho_torch.refinement.held_out_halves import Gain, HeldOutHalves, gain
 from ptycho_torch.refinement.joint_refinement import first_state
 from ptycho_torch.refinement.loop import EpochSettings, draw_held_out, run_epoch
 from ptycho_torch.refinement.measurement_findings import Finding, describe
-from ptycho_torch.refinement.positions import (
-    AffineObserver,
-    PositionObserver,
-    apply_affine,
-    search_lost,
-)
+from ptycho_torch.refinement.positions import PositionObserver, search_lost
 from ptycho_torch.refinement.prepared_patterns import PreparedPatterns, placed_at, prepare
 from ptycho_torch.refinement.probe_change import (
     remove_described_elsewhere,
@@ -52,6 +47,7 @@ MIN_PATTERNS = 24  # fewer of them cannot spare any to be held out
 TRIAL_EPOCHS = 8  # of all parameters together, from the image that is there
 EPOCHS = 50  # from an empty object
 TEST_EPOCHS = 4  # with and without a parameter
+CLEAR_GAIN = 0.2  # relative fall of the score that a few epochs more of the same do not bring
 EXTENSION_EPOCHS = 10  # of more modes, or of components, before the verdict
 EXTENDED_EPOCHS, EXTENDED_STEP = 20, 0.4  # after it
 OPEN_PHASE_STEPS = 3  # each leaves an eighth
@@ -198,14 +194,13 @@ class MeasurementRefiner:
         patterns, state, refined = joint.patterns, joint.state, joint.refined
         rng = torch.Generator().manual_seed(self.options.seed)
         positions = PositionObserver(patterns, self.shape)
-        affine = AffineObserver(patterns.shape)
         flux = FluxObserver(patterns) if "flux" in refined else None
         background = BackgroundObserver(patterns) if "background" in refined else None
         for epoch, step in enumerate(steps):
             ready = not from_empty or epoch >= MEASUREMENT_FROM
             observers: list[Observer] = []
             if ready and "positions" in refined:
-                observers += [positions, affine]
+                observers.append(positions)
             observers += [one for one in (flux, background) if ready and one is not None]
             settings = EpochSettings(
                 step=step,
@@ -218,8 +213,7 @@ class MeasurementRefiner:
             if ready and background is not None:
                 background.finish_epoch()
             if ready and "positions" in refined:
-                apply_affine(patterns, state, affine.finish_epoch(), self.given.mean(0))
-                positions.finish_epoch(self.given)
+                positions.finish_epoch(state, self.given)
                 if from_empty and epoch in SEARCH_AT:
                     search_lost(patterns, state, self.work)
             if len(state.components):
@@ -241,7 +235,8 @@ class MeasurementRefiner:
         with_all = self.start(obj, self.options.wanted())
         self.run(with_all, [TEST_STEP] * TRIAL_EPOCHS)
         after = self.scores(with_all)
-        if gain(before, after).is_significant:
+        found = gain(before, after)
+        if found.is_significant and found.relative < CLEAR_GAIN:
             self.run(plain, [TEST_STEP] * TRIAL_EPOCHS)
             before = self.scores(plain)
         return gain(before, after)

@@ -11,6 +11,7 @@ from ptycho_torch.refinement.positions import affine_part
 
 SAID_AFFINE_PX = 0.1  # largest displacement by the affine map below which it is not mentioned
 SAID_POSITIONS_PX = 0.05  # error of the positions below which it is not mentioned; it is of noise
+SAID_PROBE = 2.0  # % of the amplitude; less is noise, or the other half of a shift of all positions
 # Independent errors have an affine part, too; it is not mentioned below so many standard errors.
 AFFINE_ERRORS = 4.0
 
@@ -63,7 +64,9 @@ def _positions(given: Scan, found: Scan) -> list[Finding]:
         scale = 100 * float(affine[0, 0] + affine[1, 1]) / 2
         turn = math.degrees(float(affine[1, 0] - affine[0, 1]) / 2)
         larger = "larger" if scale >= 0 else "smaller"
-        text = f"the scan is {abs(scale):.2f} % {larger} and turned by {turn:.2f}°"
+        text = (
+            f"the scan is {abs(scale):.2f} % {larger} than the file says, and turned by {turn:.2f}°"
+        )
         findings.append(Finding("affine", text, scale, "%"))
     if rms > SAID_POSITIONS_PX or not findings:
         text = f"positions were off by {rms:.2g} px rms"
@@ -79,9 +82,10 @@ def _probe(given: Scan, found: Scan) -> list[Finding]:
     first = np.vdot(before[0], after[0])
     likeness = abs(first) / float(np.linalg.norm(before[0]) * np.linalg.norm(after[0]))
     off = 100 * math.sqrt(max(0.0, 1 - likeness**2))
-    findings = [
-        Finding("probe", f"the probe of the file was off by {off:.2g} % of its amplitude", off, "%")
-    ]
+    findings = []
+    if off > SAID_PROBE:
+        text = f"the probe of the file was off by {off:.2g} % of its amplitude"
+        findings.append(Finding("probe", text, off, "%"))
     if len(after) > len(before):
         text = f"the beam is partly coherent: {len(after)} modes"
         findings.append(Finding("modes", text, float(len(after)), "modes"))

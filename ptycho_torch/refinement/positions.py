@@ -42,7 +42,7 @@ SEARCH_REACH_PX = 9.0
 
 
 class PositionObserver:
-    """Moves the positions of each batch.
+    """Moves the positions of each batch, and adds up what the affine map of an epoch needs.
 
     Args:
         patterns: All patterns; their positions are changed in place.
@@ -54,10 +54,12 @@ class PositionObserver:
         self.half = torch.tensor(patterns.shape, dtype=torch.float64) / 2
         self.last = torch.tensor(canvas_shape, dtype=torch.float64) - self.half
         self.velocity = torch.zeros(len(patterns), 2, dtype=torch.float64)
+        self.affine = AffineSums(patterns.shape)
 
     def add(self, descent: Descent) -> None:
         """Move the positions of these patterns."""
         slopes, products = position_gradient(descent.exit_waves, descent.probes, descent.patches)
+        self.affine.add(slopes, products)
         top = slopes.sum((-2, -1)).T.double()  # (B, 2)
         curvature = products[::2].sum((-2, -1)).T.double()
         step = STEP * top / (curvature + DAMPING * curvature.mean(0))
@@ -66,15 +68,21 @@ class PositionObserver:
         moved = self.patterns.centres[descent.index] + velocity
         move(self.patterns, descent.index, torch.minimum(moved.maximum(self.half), self.last))
 
-    def finish_epoch(self, given: Tensor) -> None:
-        """Take the common translation out of the moves, since the object can follow it."""
+    def finish_epoch(self, state: State, given: Tensor) -> None:
+        """Apply the affine map, and keep the mean position, which the object can follow.
+
+        Args:
+            state: Object; it is warped with the positions.
+            given: Positions before the refinement, (N, 2).
+        """
+        apply_affine(self.patterns, state, self.affine.solve(), given.mean(0))
         common = (self.patterns.centres - given).mean(0)
         everything = torch.arange(len(self.patterns))
         move(self.patterns, everything, self.patterns.centres - common)
 
 
-class AffineObserver:
-    """Finds the affine map of all positions in one epoch.
+class AffineSums:
+    """The normal equations of the affine map of all positions, summed over patterns.
 
     Args:
         shape: ``(H, W)`` of the patterns.
@@ -83,28 +91,25 @@ class AffineObserver:
     def __init__(self, shape: tuple[int, int]) -> None:
         y, x = (torch.arange(size, dtype=torch.float32) - size / 2 for size in shape)
         self.offsets = torch.stack(torch.meshgrid(y, x, indexing="ij"))  # r, (2, H, W)
-        self.normal = torch.zeros(2, 2, 2, 2, dtype=torch.float64)
-        self.right = torch.zeros(2, 2, dtype=torch.float64)
+        self.slopes = torch.zeros(2, *shape)
+        self.products = torch.zeros(3, *shape)
 
-    def add(self, descent: Descent) -> None:
-        """Add these patterns to the normal equations."""
-        slopes, products = position_gradient(descent.exit_waves, descent.probes, descent.patches)
+    def add(self, slopes: Tensor, products: Tensor) -> None:
+        """Add some patterns; see `position_gradient`."""
+        self.slopes += slopes.sum(1)
+        self.products += products.sum(1)
+
+    def solve(self) -> Tensor:
+        """The map A, float64, (2, 2), and a new start."""
         r = self.offsets
-        self.right -= torch.einsum("ihw,jhw->ij", slopes.sum(1), r).double()
-        moments = torch.einsum("phw,jhw,lhw->pjl", products.sum(1), r, r).double()
-        yy, yx, xx = moments
-        self.normal += torch.stack([torch.stack([yy, yx]), torch.stack([yx, xx])]).permute(
-            0, 2, 1, 3
-        )  # (i, j, k, l)
-
-    def finish_epoch(self) -> Tensor:
-        """The map A of this epoch, float64, (2, 2), and a new start."""
-        normal, right = self.normal.reshape(4, 4), self.right.reshape(4)
+        right = -torch.einsum("ihw,jhw->ij", self.slopes, r).double().reshape(4)
+        yy, yx, xx = torch.einsum("phw,jhw,lhw->pjl", self.products, r, r).double()
+        normal = torch.stack([torch.stack([yy, yx]), torch.stack([yx, xx])])  # (i, k, j, l)
+        normal = normal.permute(0, 2, 1, 3).reshape(4, 4)
         damped = normal + AFFINE_DAMPING * normal.diagonal().mean() * torch.eye(4).double()
-        found = AFFINE_STEP * torch.linalg.solve(damped, right).reshape(2, 2)
-        self.normal.zero_()
-        self.right.zero_()
-        return found
+        self.slopes.zero_()
+        self.products.zero_()
+        return AFFINE_STEP * torch.linalg.solve(damped, right).reshape(2, 2)
 
 
 def move(patterns: PreparedPatterns, index: Tensor, centres: Tensor) -> None:

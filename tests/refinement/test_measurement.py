@@ -13,6 +13,7 @@ import torch
 from ptycho_torch.data.measurement_faults import MeasurementFaults
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.evaluation.metrics.agreement import compare
+from ptycho_torch.physics.forward import position_gradient
 from ptycho_torch.refinement import RefineOptions
 from ptycho_torch.refinement.flux import FluxObserver
 from ptycho_torch.refinement.held_out_halves import HeldOutHalves, gain
@@ -23,7 +24,7 @@ from ptycho_torch.refinement.measurement import (
     MeasurementRefiner,
     refine_measurement,
 )
-from ptycho_torch.refinement.positions import AffineObserver, affine_part, move, warped
+from ptycho_torch.refinement.positions import AffineSums, affine_part, move, warped
 from ptycho_torch.refinement.prepared_patterns import expected_counts, prepare, shift_basis
 from ptycho_torch.refinement.probe_change import (
     remove_described_elsewhere,
@@ -164,13 +165,14 @@ def test_an_affine_step_at_the_truth_is_zero_and_leads_back_to_it_from_elsewhere
     wrong = torch.tensor([[0.01, -0.004], [0.006, -0.008]], dtype=torch.float64)
     found = []
     for affine in (torch.zeros(2, 2, dtype=torch.float64), wrong):
-        observer = AffineObserver(patterns.shape)
+        sums = AffineSums(patterns.shape)
         centres = patterns.centres + (patterns.centres - middle) @ affine.T
         moved = prepared(simulated())[0]
         move(moved, index, centres)
         obj = warped(state.obj, affine, middle)
-        observer.add(descent_of(moved, obj, basis_of(moved, state), index))
-        found.append(observer.finish_epoch())
+        descent = descent_of(moved, obj, basis_of(moved, state), index)
+        sums.add(*position_gradient(descent.exit_waves, descent.probes, descent.patches))
+        found.append(sums.solve())
     assert found[0].abs().max() < 1e-3
     direction = torch.sum(found[1] * wrong) / (found[1].norm() * wrong.norm())
     assert direction < -0.9  # back
