@@ -22,6 +22,19 @@ class Orientation:
             images = images[..., ::-1, :]
         return images[..., ::-1] if self.flip_x else images
 
+    def turn(self, images: NDArray) -> NDArray:
+        """Images (..., H, W) in this orientation, zero frequency at ``[H // 2, W // 2]`` again.
+
+        An even axis that is flipped is rolled by one pixel. So its Nyquist frequency comes to the
+        border where it was, since -H/2 and +H/2 are the same frequency of a discrete transform.
+        """
+        turned = self.apply(images)
+        by = [
+            int(flipped and size % 2 == 0)
+            for flipped, size in zip((self.flip_y, self.flip_x), turned.shape[-2:], strict=True)
+        ]
+        return np.roll(turned, by, axis=(-2, -1)) if any(by) else turned
+
     def move(self, center: tuple[float, float], shape: tuple[int, int]) -> tuple[float, float]:
         """Place ``(y, x)`` to which a point of an image of ``shape`` moves."""
         y, x = center
@@ -39,6 +52,9 @@ class Orientation:
 class Window:
     """A part of the detector, which may reach beyond it.
 
+    The first row and column of an even size are Nyquist frequencies, whose sign is arbitrary. If
+    only they lie beyond the detector, the row or column at the opposite border is taken for them.
+
     Attributes:
         corner: First row and column.
         size: ``(H, W)``.
@@ -49,14 +65,21 @@ class Window:
 
     def apply(self, images: NDArray) -> NDArray:
         """The part of images (..., H, W); zero beyond the detector."""
-        result = np.zeros((*images.shape[:-2], *self.size), dtype=images.dtype)
-        inside, there = [], []
-        for corner, size, full in zip(self.corner, self.size, images.shape[-2:], strict=True):
-            start, stop = max(corner, 0), min(corner + size, full)
-            inside.append(slice(start, stop))
-            there.append(slice(start - corner, stop - corner))
-        result[..., there[0], there[1]] = images[..., inside[0], inside[1]]
-        return result
+        rows, columns = (
+            self._sources(corner, size, full)
+            for corner, size, full in zip(self.corner, self.size, images.shape[-2:], strict=True)
+        )
+        there = (rows >= 0)[:, None] & (columns >= 0)
+        return np.where(there, images[..., rows[:, None], columns], images.dtype.type(0))
+
+    @staticmethod
+    def _sources(corner: int, size: int, full: int) -> NDArray[np.int64]:
+        """The row or column of the detector for each of the window, -1 beyond the detector."""
+        places = np.arange(corner, corner + size)
+        sources = np.where((places >= 0) & (places < full), places, -1)
+        if corner == -1 and size == full and size % 2 == 0:
+            sources[0] = full - 1
+        return sources
 
     @classmethod
     def central(cls, size: tuple[int, int], full: tuple[int, ...]) -> "Window":

@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # for the annotations of Group alone: a Scan is read and chec
 # eV m; Planck's constant times the speed of light, both exact in the SI, with all digits: Ptychodus
 # warns of "the wrong scale" where two pixel sizes differ by more than 1e-9.
 PHOTON_ENERGY_WAVELENGTH = 1.2398419843320026e-6
+LARGE_CANVAS_PX = 2**24  # 128 MiB of complex numbers; smaller canvases are never refused
+DARK_CANVAS = 50.0  # pixels per lit pixel; a single diagonal line of 100 patches has fewer
 
 
 @dataclass(frozen=True)
@@ -158,11 +160,29 @@ class Scan:
         return self.positions_px - np.asarray(self.pattern_shape) / 2
 
     def canvas(self) -> tuple[NDArray[np.float64], tuple[int, int]]:
-        """Position ``(y, x)`` of the first pixel, and shape, of a canvas that holds all patches."""
+        """Position ``(y, x)`` of the first pixel, and shape, of a canvas that holds all patches.
+
+        Raises:
+            InputError: If the canvas would be large and nearly all of it dark.
+        """
         corners = self.corners_px()
+        self._check_extent(corners)
         origin = np.floor(corners.min(axis=0))
         rows, columns = np.rint(corners - origin).max(axis=0).astype(int) + self.pattern_shape + 1
         return origin, (int(rows), int(columns))
+
+    def _check_extent(self, corners: NDArray[np.float64]) -> None:
+        """Raise `InputError` for a large canvas of which the patches cover next to nothing."""
+        size = np.asarray(self.pattern_shape)
+        extent = np.ptp(corners, axis=0) + size
+        cells = len(np.unique(np.floor((corners - corners.min(axis=0)) / size), axis=0))
+        lit = 4.0 * cells * size.prod()  # px; a patch touches four cells of its size at most
+        if extent.prod() > max(LARGE_CANVAS_PX, DARK_CANVAS * lit):
+            raise InputError(
+                f"{self.source}: positions span {extent[0]:.4g} x {extent[1]:.4g} px, of which the "
+                f"patterns light {100 * lit / extent.prod():.2g} % at most; are some of the "
+                "positions, or their unit, wrong? See ptycho-torch doctor"
+            )
 
     def pattern_totals(self) -> NDArray[np.float64]:
         """Photons of each pattern on good pixels, (N,); reads all patterns once, in blocks."""

@@ -3,11 +3,19 @@
 import dataclasses
 import logging
 
+import numpy as np
+
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.data.scan import Scan
 from ptycho_torch.doctor import pattern_checks, position_checks
 from ptycho_torch.doctor.findings import ERROR, INFO, Finding, Sample, take_sample
-from ptycho_torch.doctor.orientation import orientation_finding, try_orientations
+from ptycho_torch.doctor.lost_positions import lost_positions
+from ptycho_torch.doctor.orientation import (
+    LEAST_FRAMES,
+    orientation_finding,
+    timing_finding,
+    try_orientations,
+)
 from ptycho_torch.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -19,13 +27,20 @@ def examine_quickly(scan: Scan, sample: Sample) -> list[Finding]:
 
 
 def examine(scan: Scan, sample: Sample) -> list[Finding]:
-    """The whole examination: it tries orientations too, if there is a probe and no error so far."""
+    """The whole examination.
+
+    It tries orientations and the order of positions too, if there is a probe and no error so far.
+    """
     findings = examine_quickly(scan, sample)
     if scan.fresnel_number is not None:
         text = "near-field patterns show the sample itself; their orientation is not tried"
         return [*findings, Finding("orientation", INFO, text, {})]
     if scan.probe is not None and all(finding.verdict != ERROR for finding in findings):
-        findings.append(orientation_finding(try_orientations(scan)))
+        lost = lost_positions(scan)
+        placed = scan.subset(np.setdiff1d(np.arange(len(scan)), lost))
+        findings.append(orientation_finding(try_orientations(placed)))
+        if len(placed) >= LEAST_FRAMES:
+            findings.append(timing_finding(placed))
     return findings
 
 

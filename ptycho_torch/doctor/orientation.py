@@ -1,7 +1,7 @@
 """Find the orientation of the detector: in the right one, an object explains the patterns."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ptycho_torch.data.detector import Orientation, Window
 from ptycho_torch.data.probe import resample_probe, ring_centroid, ring_offset, scaled_to
 from ptycho_torch.data.scan import Scan
-from ptycho_torch.doctor.findings import ERROR, INFO, OK, Finding
+from ptycho_torch.doctor.findings import ERROR, INFO, OK, WARNING, Finding
 from ptycho_torch.io.readers.to_scan import SIGNS
 from ptycho_torch.physics.forward import illumination, object_gradient, scan_layout
 from ptycho_torch.physics.noise import AmplitudeNoise
@@ -29,6 +29,10 @@ DISTINCT = 0.15  # relative difference of residuals above which two orientations
 # Relative excess of the residual as stored that is certain. 40 good scans reached 0.32, and 14
 # wrong ones began at 4.3.
 WRONG = 1.0
+# The same excess over the positions of the frame before or after. Positions of a slow scan are
+# alike in successive frames: four good scans reached 0.07, and shifted ones began at 0.4.
+SHIFTED = 0.25
+LEAST_FRAMES = 16  # fewer patterns than this have no neighbourhood whose order could be tried
 
 
 @dataclass(frozen=True)
@@ -86,22 +90,14 @@ def try_orientations(scan: Scan) -> list[Trial]:
         scan: With its probe; a neighbourhood in its middle is tried, and the middle of its
             patterns.
     """
-    part = scan.central_subset(PATTERNS)
-    height, width = part.pattern_shape
-    size = (min(height, LARGEST), min(width, LARGEST))
-    window = Window.central(size, (height, width))
-    amplitude = np.sqrt(window.apply(np.asarray(part.counts[:], dtype=np.float32)))
-    mask = window.apply(part.mask)
-    probe = resample_probe(part.need_probe().astype(np.complex128), size, size)
-    photons = float(np.sum(amplitude * amplitude * mask, dtype=np.float64)) / len(part)
-    beam = scaled_to(probe, photons).astype(np.complex64)
-    placed = part.positions_px * np.array(size) / np.array([height, width])
+    amplitude, mask, placed, beam = neighbourhood(scan)
+    size = mask.shape
     middle = ring_centroid(np.fft.fftshift(np.sum(np.abs(np.fft.fft2(beam)) ** 2, axis=0)))
 
     def try_one(one: Hypothesis, iterations: int) -> Trial:
         """The residual of a hypothesis, the better of patterns as stored and moved to the probe."""
         positions = (placed[:, ::-1] if one.swap_xy else placed) * SIGNS[one.negate]
-        turned, good = one.orientation.apply(amplitude), one.orientation.apply(mask)
+        turned, good = one.orientation.turn(amplitude), one.orientation.turn(mask)
         offset = ring_offset(middle, ring_centroid(np.square(turned).mean(axis=0)), size)
         shift = tuple(np.rint(offset).astype(int).tolist())
         left = [
@@ -123,6 +119,52 @@ def try_orientations(scan: Scan) -> list[Trial]:
     stored = [trial for trial in first[FINALISTS:] if not trial.hypothesis.flags]
     finalists = [try_one(trial.hypothesis, ITERATIONS) for trial in (*first[:FINALISTS], *stored)]
     return sorted(finalists, key=lambda trial: trial.residual)
+
+
+def neighbourhood(
+    scan: Scan,
+) -> tuple[NDArray, NDArray[np.bool_], NDArray[np.float64], NDArray[np.complex64]]:
+    """Amplitudes, mask, positions and probe of the middle of a scan and of its patterns."""
+    part = scan.central_subset(PATTERNS)
+    height, width = part.pattern_shape
+    size = (min(height, LARGEST), min(width, LARGEST))
+    window = Window.central(size, (height, width))
+    amplitude = np.sqrt(window.apply(np.asarray(part.counts[:], dtype=np.float32)))
+    mask = window.apply(part.mask)
+    probe = resample_probe(part.need_probe().astype(np.complex128), size, size)
+    photons = float(np.sum(amplitude * amplitude * mask, dtype=np.float64)) / len(part)
+    placed = part.positions_px * np.array(size) / np.array([height, width])
+    return amplitude, mask, placed, scaled_to(probe, photons).astype(np.complex64)
+
+
+def timing_finding(scan: Scan) -> Finding:
+    """Whether the positions of the patterns before or after explain the patterns better.
+
+    Args:
+        scan: With its probe, in the order in which it was measured.
+    """
+    residuals = {}
+    for late in (0, 1, -1):  # frames between a pattern and its position
+        kept = np.arange(1, len(scan) - 1)
+        moved = replace(scan.subset(kept), positions_px=scan.positions_px[kept + late])
+        amplitude, mask, placed, beam = neighbourhood(moved)
+        residuals[late] = residual(amplitude, mask, placed, beam, ITERATIONS)
+    better = min(residuals, key=lambda late: residuals[late])
+    evidence = {
+        "residual_as_stored": residuals[0],
+        "residual_one_later": residuals[1],
+        "residual_one_earlier": residuals[-1],
+    }
+    figures = f"R {residuals[better]:.3g} against {residuals[0]:.3g} as it is stored"
+    if better != 0 and residuals[0] / residuals[better] - 1 > SHIFTED:
+        side = "after" if better == 1 else "before"
+        text = (
+            f"the patterns fit the position of the pattern {side} them better than their own "
+            f"({figures}): are positions and patterns one frame apart?"
+        )
+        return Finding("timing", WARNING, text, evidence)
+    text = f"the patterns fit their own positions (R {residuals[0]:.3g})"
+    return Finding("timing", OK, text, evidence)
 
 
 @torch.inference_mode()

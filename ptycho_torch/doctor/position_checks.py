@@ -1,12 +1,14 @@
 """Checks of positions, index, probe and experiment: units, overlap, order, agreement."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ptycho_torch.data.conditions import median_step_px
 from ptycho_torch.data.probe import beam_diameter, ring_centroid, ring_offset
 from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Scan
 from ptycho_torch.doctor.findings import ERROR, INFO, OK, WARNING, Finding, Sample
+from ptycho_torch.doctor.lost_positions import lost_positions, say_lost
 from ptycho_torch.doctor.pattern_checks import CORNER
 
 LEAST_SPAN_PX = 2.0  # a scan moves farther
@@ -16,6 +18,7 @@ BEAM_SHARE = 0.9  # of the photons, inside the diameter of the beam
 # Correlation of the mean pattern with that of the probe alone; unrelated ones are near 0.
 RELATED = 0.3
 PIXEL_TOLERANCE = 0.02  # relative difference of the stated object pixel and that of the experiment
+MOST_EXPOSURES = 2  # successive patterns at a place; some scans expose each place twice
 ENERGIES_EV = (10.0, 1e6)  # from the far ultraviolet to electron microscopes
 
 
@@ -25,7 +28,7 @@ def check_overlap(scan: Scan, sample: Sample) -> Finding:
     span = np.ptp(positions, axis=0)
     step = median_step_px(positions)
     beam = beam_diameter(scan.probe) if scan.probe is not None else float(shape.min())
-    overlap = 1 - step / beam
+    overlap = 1 - step / beam if beam > 0 else 0.0  # a window of one pixel has no width
     evidence = {
         "span_y_px": float(span[0]),
         "span_x_px": float(span[1]),
@@ -53,6 +56,17 @@ def check_overlap(scan: Scan, sample: Sample) -> Finding:
         "%"
     )
     return Finding("overlap", OK if overlap > GOOD_OVERLAP else WARNING, text, evidence)
+
+
+def check_lost(scan: Scan, sample: Sample) -> Finding:
+    """Positions far from all others, which training and inference leave out."""
+    lost = lost_positions(scan)
+    evidence = {"lost": float(len(lost))}
+    if len(lost):
+        evidence["first_lost"] = float(lost[0])
+        text = f"{say_lost(scan, lost)}; training and inference leave them out"
+        return Finding("lost", WARNING, text, evidence)
+    return Finding("lost", OK, "no position lies far from the others", evidence)
 
 
 def check_order(scan: Scan, sample: Sample) -> Finding:
@@ -86,6 +100,14 @@ def check_order(scan: Scan, sample: Sample) -> Finding:
             f"{twice} indices of exposures occur twice; expected one for each pattern",
             evidence,
         )
+    stuck = longest_stop(scan.positions_px)
+    if MOST_EXPOSURES < stuck[1] <= len(index) / 2 and places <= len(index) / 2:
+        first, count = stuck
+        text = (
+            f"the positions of patterns {first} to {first + count - 1} are the same, those of "
+            "other patterns are not: did the stage or its encoder stand still?"
+        )
+        return Finding("order", WARNING, text, evidence | {"stuck": float(count)})
     if places > len(index) / 2:
         return Finding(
             "order",
@@ -100,6 +122,14 @@ def check_order(scan: Scan, sample: Sample) -> Finding:
     return Finding(
         "order", OK, f"{len(index)} patterns, each with an index and a place of its own", evidence
     )
+
+
+def longest_stop(positions_px: NDArray[np.float64]) -> tuple[int, int]:
+    """The first pattern of the longest run of equal positions, and its length."""
+    moved = np.any(np.diff(positions_px, axis=0) != 0, axis=1)
+    starts = np.concatenate([[0], np.flatnonzero(moved) + 1, [len(positions_px)]])
+    longest = int(np.argmax(np.diff(starts)))
+    return int(starts[longest]), int(np.diff(starts)[longest])
 
 
 def check_probe(scan: Scan, sample: Sample) -> Finding:
@@ -178,4 +208,4 @@ def check_experiment(scan: Scan, sample: Sample) -> Finding:
     return Finding("experiment", OK if fresnel < 1 else INFO, text, evidence)
 
 
-CHECKS = (check_overlap, check_order, check_probe, check_experiment)
+CHECKS = (check_overlap, check_lost, check_order, check_probe, check_experiment)

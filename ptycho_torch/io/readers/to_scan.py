@@ -167,19 +167,18 @@ def find_window(
             "add --crop with a multiple"
         )
     notes = []
-    stated = options.beam_center() or raw.center
-    center = (shape[0] // 2, shape[1] // 2)
-    if stated is not None:
-        moved = orientation.move(stated, (raw.patterns.shape[1], raw.patterns.shape[2]))
-        center = (round(moved[0]), round(moved[1]))
-        if not (0 <= center[0] < shape[0] and 0 <= center[1] < shape[1]):
-            raise InputError(
-                f"{raw.source}: the centre ({stated[0]:g}, {stated[1]:g}) lies outside the "
-                "patterns of "
-                f"{shape[0]}x{shape[1]} pixels; give it as --center y,x"
-            )
+    height, width = raw.patterns.shape[1:]
+    middle = (height // 2, width // 2)
+    stated = options.beam_center() or raw.center or middle
+    moved = orientation.move(stated, (height, width))
+    center = (round(moved[0]), round(moved[1]))
+    if not (0 <= center[0] < shape[0] and 0 <= center[1] < shape[1]):
+        raise InputError(
+            f"{raw.source}: the centre ({stated[0]:g}, {stated[1]:g}) lies outside the "
+            f"patterns of {height}x{width} pixels; give it as --center y,x"
+        )
     window = Window((center[0] - size[0] // 2, center[1] - size[1] // 2), size)
-    if center != (shape[0] // 2, shape[1] // 2):
+    if center != orientation.move(middle, (height, width)):
         notes.append(
             f"patterns were moved so that their centre ({center[0]}, {center[1]}) is in the middle"
         )

@@ -115,10 +115,10 @@ def test_the_object_explains_the_cropped_patterns(source, measured):
 @pytest.mark.parametrize("flip_x", [False, True])
 def test_orientations(source, measured, transpose, flip_y, flip_x):
     scan = read(source, transpose=transpose, flip_y=flip_y, flip_x=flip_x)
-    expected = Orientation(transpose, flip_y, flip_x).apply(measured.counts)
-    assert np.array_equal(scan.counts[:], expected)
-    y, x = Orientation(transpose, flip_y, flip_x).move((3, 7), (32, 32))
-    assert expected[0][round(y), round(x)] == measured.counts[0][3, 7]
+    orientation = Orientation(transpose, flip_y, flip_x)
+    assert np.array_equal(scan.counts[:], orientation.turn(measured.counts))
+    y, x = orientation.move((3, 7), (32, 32))
+    assert orientation.apply(measured.counts)[0][round(y), round(x)] == measured.counts[0][3, 7]
 
 
 def test_positions_are_swapped_and_reversed(source):
