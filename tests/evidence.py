@@ -46,11 +46,11 @@ def main(phase: str, root: Path = ROOT, selector: str = SELECTOR) -> int:
         target = root / place
         target.mkdir(parents=True)
         colour = "red" if done.returncode else "green"
-        public = Redactor([("archive", archive), ("project", root)]).text
+        redactor = Redactor([("archive", archive), ("project", root)])
         heading = (
             f'# {moment:%Y-%m-%dT%H:%M:%SZ}\n# CUDA_VISIBLE_DEVICES="" pytest {selector} -vv\n'
         )
-        (target / f"pytest_{colour}.log").write_text(heading + public(done.stdout))
+        (target / f"pytest_{colour}.log").write_text(heading + redactor.text(done.stdout).text)
         keep(archive, target)
     add_to_ledger(root / LEDGER, colour.upper(), place, moment)
     print(f"evidence: {place}")
@@ -60,12 +60,13 @@ def main(phase: str, root: Path = ROOT, selector: str = SELECTOR) -> int:
 def keep(archive: Path, target: Path) -> None:
     """Copy the summary, the manifest and the training log of the one run in an archive."""
     for run in (read_manifest(archive)["runs"] if archive.is_dir() else [])[:1]:
-        shutil.copy(archive / run / "manifest.json", target)
-        summary = (archive / run / "summary.md").read_text()
+        folder = archive / run["folder"]
+        shutil.copy(folder / "manifest.json", target)
+        summary = (folder / "summary.md").read_text()
         without_links = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", summary)  # to files not copied
         (target / "summary.md").write_text(without_links)
-        for log in sorted((archive / run / "artifacts").rglob("train_debug.log"))[:1]:
-            shutil.copy(log, target)
+        for log in sorted((folder / "artifacts").rglob("train_debug*.log"))[:1]:
+            shutil.copy(log, target / "train_debug.log")
 
 
 def add_to_ledger(ledger: Path, colour: str, place: str, moment: datetime) -> None:

@@ -10,6 +10,7 @@ from ptycho_torch.config.command_options import (
     ReportConfig,
     SimulationConfig,
     TrainingConfig,
+    VerifyConfig,
 )
 from ptycho_torch.config.options import ReadingOptions, ReconstructionOptions
 
@@ -25,4 +26,5 @@ __all__ = [
     "ReportConfig",
     "SimulationConfig",
     "TrainingConfig",
+    "VerifyConfig",
 ]

@@ -234,6 +234,18 @@ class ReportConfig(MessageOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerifyConfig(MessageOptions):
+    """Say whether an archive of tests is as it was written: every file, every verdict."""
+
+    folder: Path = option("folder of pytest --archive", positional=True)
+    digest: str | None = option(
+        "SHA-256 that pytest printed at the end of the session; without it, only whether all parts "
+        "of the archive agree",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoConfig(OutputOptions, SeedOptions):
     """Simulate two scans, train on one, reconstruct the other, compare with the known object."""
 

@@ -58,6 +58,11 @@ COMMANDS = {
         "ptycho_torch.cli.rebuild_page:report",
         "make the page of a reconstruction, or of an archive of tests, again",
     ),
+    "verify": Command(
+        "ptycho_torch.config.command_options:VerifyConfig",
+        "ptycho_torch.cli.verify_archive:verify_archive",
+        "say whether an archive of tests is as it was written",
+    ),
     "demo": Command(
         "ptycho_torch.config.command_options:DemoConfig",
         "ptycho_torch.cli.demo:demonstrate",

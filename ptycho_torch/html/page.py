@@ -20,8 +20,8 @@ UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 NUMBER = ' class="number"'
-GOOD = ("passed", "better", "no worse")
-BAD = ("failed", "error", "worse", "interrupted", "missing")
+GOOD = ("passed", "better", "no worse", "as written")
+BAD = ("failed", "error", "worse", "interrupted", "missing", "altered")
 MARKS = dict.fromkeys(GOOD, "✓") | dict.fromkeys(BAD, "✗")
 
 
@@ -93,12 +93,22 @@ class Output:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures side by side where the width allows it."""
+    """Pictures side by side where the width allows it, as thumbnails if they are `small`."""
 
     pictures: Sequence[Picture]
+    small: bool = False
 
 
-Block = Gallery | Table | Facts | Command | Note | Output
+@dataclass(frozen=True)
+class Drawing:
+    """A drawing as SVG, made by this program; `alt` says what a reader who cannot see it needs."""
+
+    svg: str
+    alt: str
+    caption: str = ""
+
+
+Block = Gallery | Drawing | Table | Facts | Command | Note | Output
 
 
 @dataclass(frozen=True)
@@ -209,8 +219,13 @@ def cell(value: Cell) -> str:
 def block(part: Block) -> str:
     """The HTML of one block."""
     match part:
-        case Gallery(pictures):
-            return f'<div class="gallery">{"".join(map(picture, pictures))}</div>'
+        case Gallery(pictures, small):
+            kind = "gallery thumbnails" if small else "gallery"
+            return f'<div class="{kind}">{"".join(map(picture, pictures))}</div>'
+        case Drawing(svg, alt, caption):
+            label = f'role="img" aria-label="{text(alt)}"'
+            below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
+            return f'<figure class="drawing"><div {label}>{svg}</div>{below}</figure>'
         case Table():
             return table(part)
         case Facts(items):
@@ -243,6 +258,8 @@ def markdown(part: Block) -> str:
             return "\n".join(f"- {literal(name)}: {literal(value)}" for name, value in items)
         case Gallery(pictures):
             return "\n".join(f"- {literal(one.caption or one.alt)}" for one in pictures)
+        case Drawing(_, alt, caption):
+            return f"- {literal(caption or alt)}"
         case Command(args):
             return fenced(shlex.join(args))
         case Note(words):

@@ -1,5 +1,6 @@
 """Run a command as a child process: with a time limit, measured, with nothing left behind."""
 
+import hashlib
 import json
 import os
 import select
@@ -9,9 +10,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 SUPERVISOR = Path(__file__).with_name("supervise.py")
 DEFAULT_TIMEOUT_S = 600.0
@@ -19,7 +20,16 @@ GRACE_S = 2.0  # between SIGTERM and SIGKILL: enough to print a traceback, too s
 ANSWER_S = GRACE_S + 10.0  # by when the supervisor has ended the command, unless it hangs itself
 POLL_S = 0.5  # how late an interrupt may be noticed that the kernel hands to another thread
 MESSAGE_LIMIT = 200_000  # characters of each stream in an error, which a terminal still shows
+READ_LIMIT_BYTES = 64 * 2**20  # of each stream in memory; no test looks at more text than that
+MEASURED_BYTES = 2**20  # of output at a time
 MAX_THREADS = 2  # compute threads of a child; on a small machine more of them are slower
+
+
+class Printed(NamedTuple):
+    """All that a command wrote to one stream: its size, and its hexadecimal SHA-256."""
+
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -31,12 +41,13 @@ class CommandResult:
         state: "exited", "timed out", "interrupted" (the test process was) or "not started".
         exit_status: As in `subprocess`: negative is the signal that ended it; None if it was never
             started.
-        stdout: Its output, undecodable bytes replaced.
+        stdout: Its output, undecodable bytes replaced; over 64 MiB its beginning and end.
         stderr: The same of its error output.
         wall_s: Duration.
         cpu_s: User plus system time of the child and the children that it waited for.
         peak_memory_bytes: The largest resident size of any one of those.
         problem: Why it was not started.
+        printed: Size and SHA-256 of all that it wrote to "stdout" and "stderr".
     """
 
     args: tuple[str, ...]
@@ -48,6 +59,7 @@ class CommandResult:
     cpu_s: float = 0.0
     peak_memory_bytes: int = 0
     problem: str = ""
+    printed: Mapping[str, Printed] = field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:
@@ -75,14 +87,21 @@ class CommandResult:
 
 
 class CommandError(RuntimeError):
-    """A command failed; the message holds the command and its output, `result` the rest."""
+    """A command failed; the message holds the command and its output, `result` the rest.
 
-    def __init__(self, result: CommandResult) -> None:
+    Args:
+        result: Of the command.
+        mask: Removes secrets from the message.
+    """
+
+    def __init__(self, result: CommandResult, mask: Callable[[str], str] = str) -> None:
         self.result = result
         super().__init__(
-            f"command {result.how_it_ended}\n  {shlex.join(result.args)}\n"
-            f"--- stdout ---\n{shorten(result.stdout, MESSAGE_LIMIT)}\n"
-            f"--- stderr ---\n{shorten(result.stderr, MESSAGE_LIMIT)}"
+            mask(
+                f"command {result.how_it_ended}\n  {shlex.join(result.args)}\n"
+                f"--- stdout ---\n{shorten(result.stdout, MESSAGE_LIMIT)}\n"
+                f"--- stderr ---\n{shorten(result.stderr, MESSAGE_LIMIT)}"
+            )
         )
 
 
@@ -137,6 +156,7 @@ def run_command(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     check: bool = True,
     record: Callable[[CommandResult], None] | None = None,
+    mask: Callable[[str], str] = str,
 ) -> CommandResult:
     """Run a command to its end and return what it did; its output is kept, not shown.
 
@@ -151,6 +171,7 @@ def run_command(
         timeout_s: Wall-clock limit in seconds.
         check: Raise unless it exits with status 0.
         record: Called with the result in every case, before anything is raised.
+        mask: Removes secrets from the message of an error.
 
     Raises:
         CommandError: A RuntimeError, if `check` and the command failed, timed out or could not be
@@ -176,11 +197,14 @@ def run_command(
             outcome = json.loads(supervisor.stdout.read() or '{"state": "interrupted"}')
             supervisor.stdout.close()
             supervisor.wait()
-            result = CommandResult(words, stdout=read_back(out), stderr=read_back(err), **outcome)
+            printed = {"stdout": measure(out), "stderr": measure(err)}
+            result = CommandResult(
+                words, stdout=read_back(out), stderr=read_back(err), printed=printed, **outcome
+            )
             if record:
                 record(result)
     if check and not result.succeeded:
-        raise CommandError(result)
+        raise CommandError(result, mask)
     return result
 
 
@@ -195,7 +219,22 @@ def start_supervisor(out: int, err: int) -> subprocess.Popen[bytes]:
     )
 
 
-def read_back(stream: IO[bytes]) -> str:
-    """Everything that was written to a temporary file."""
+def measure(stream: IO[bytes]) -> Printed:
+    """Size and SHA-256 of everything that was written to a temporary file."""
     stream.seek(0)
-    return stream.read().decode(errors="replace")
+    digest = hashlib.sha256()
+    while block := stream.read(MEASURED_BYTES):
+        digest.update(block)
+    return Printed(stream.tell(), digest.hexdigest())
+
+
+def read_back(stream: IO[bytes]) -> str:
+    """Everything that was written to a temporary file, or its beginning and its end."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    if size <= READ_LIMIT_BYTES:
+        return stream.read().decode(errors="replace")
+    head = stream.read(READ_LIMIT_BYTES // 2)
+    stream.seek(-(READ_LIMIT_BYTES // 2), os.SEEK_END)
+    parts = head, f"\n[... {size - READ_LIMIT_BYTES} bytes left out ...]\n".encode(), stream.read()
+    return b"".join(parts).decode(errors="replace")
