@@ -155,6 +155,17 @@ def measure(model: Path, folder: Path, n_side: int, rate: float) -> dict[str, fl
     }
 
 
+def needed(found: dict[str, float], rate: float) -> str:
+    """The share of a core that the command needed, beside what it could get."""
+    share = found["computing time for 1000 frames / s"] * rate / 1000
+    return (
+        f"The command needed {100 * share:.0f} % of a core for {rate:.0f} frames per second, while "
+        f"{found['processes that wanted one of the cores']:.1f} processes shared "
+        f"{found['cores']:.0f} cores; with more processes than cores, the lag is longer than on a "
+        "core of its own."
+    )
+
+
 def asked_of_a_gpu(found: dict[str, float]) -> str:
     """What a GPU would have to do to take the place of the core."""
     frames = found["frames"] / found["regions"]
@@ -192,6 +203,8 @@ def main() -> None:
         "| | |",
         "| --- | --- |",
         *rows,
+        "",
+        needed(found, words.rate),
         "",
         asked_of_a_gpu(found),
         "",

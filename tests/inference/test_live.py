@@ -299,6 +299,22 @@ def test_a_full_disk_is_shown_and_does_not_end_the_view(live, scan, tmp_path):
     assert seen.run.leftovers("live") == []
 
 
+def test_a_stream_that_cannot_be_recorded_ends_with_a_sentence(live, scan, address):
+    """What came before is kept, and stays readable."""
+    seen = live(address, "--timeout_s", LONG_S, largest_file=450_000)
+    sending = writer(send, address, scan, "push", False)
+    assert finish(seen.process) == 1
+    sending.kill()
+    finish(sending)
+    said = seen.said.read_text()
+    assert "Traceback" not in said
+    assert "recorded.h5: cannot be written" in said.splitlines()[-1]
+    with h5py.File(seen.run.recorded) as file:
+        kept = file["index"][:]
+        assert len(kept) > 0
+        np.testing.assert_array_equal(file["patterns"][: len(kept)], scan.counts[kept])
+
+
 def test_ctrl_c_leaves_whole_files_and_the_source_as_it_is(live, scan, tmp_path):
     source = tmp_path / "scan.h5"
     writing = writer(write_swmr, source, scan, Pace(pause_s=0.3))

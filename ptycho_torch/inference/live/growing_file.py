@@ -50,6 +50,8 @@ class GrowingFile(Source):
 
     def poll(self) -> Arrivals | None:
         """See `Source.poll`."""
+        if not self._path.is_file():
+            return None  # it has not come yet
         was_open = is_open_for_writing(self._path)
         try:
             arrivals = self._read()

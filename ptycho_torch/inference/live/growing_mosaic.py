@@ -1,5 +1,6 @@
 """A mosaic whose canvas grows with the scan."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptycho_torch.inference.stitching import EMPTY, Mosaic
+
+logger = logging.getLogger(__name__)
 
 MARGIN = 0.5  # of the canvas, added on the side on which it is too small, so that it grows seldom
 # Pixels; 128 million take 1.5 GB. A position farther away than such a canvas is a wrong one.
@@ -23,6 +26,11 @@ class GrowingMosaic:
     def add(self, canvases: Sequence[tuple[Tensor, Tensor, NDArray[np.int64]]]) -> None:
         """Add canvases: image, weight and origin of each, as `Mosaic.add` takes them."""
         for canvas, weight, origin in canvases:
+            if not torch.isfinite(canvas).all():
+                logger.warning(
+                    "a part of the image is not finite, and is left out of the live view"
+                )
+                continue
             self._mosaic = self._holding(origin, origin + np.array(canvas.shape))
             self._mosaic.add(canvas, weight, origin)
 

@@ -1,5 +1,10 @@
-"""Keep the frames of a live view in an HDF5 file that every command reads with its map."""
+"""Keep the frames of a live view in an HDF5 file that every command reads with its map.
 
+HDF5 does not survive a full disk. So the room for each addition is reserved in the file before HDF5
+writes into it: a disk without that room is noticed while the file is whole.
+"""
+
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,8 @@ from ptycho_torch.io.files import write_text
 from ptycho_torch.io.readers.raw_scan import RawScan
 from ptycho_torch.io.readers.to_scan import FROM_CORNER
 from ptycho_torch.io.run_dir import RunDir
+
+SLACK = 2**18  # bytes, more than positions, indices and HDF5's own tables need for an addition
 
 
 class Recording:
@@ -44,6 +51,7 @@ class Recording:
         if raw.positions_unit == "px":
             positions = positions + FROM_CORNER[raw.positions_from]
         try:
+            reserve(self._run.recorded, sum(part.nbytes for part in self._parts(raw, patterns)))
             if self._file is None:
                 self._file = self._start(raw, patterns)
             if patterns.shape[1:] != self._shape:
@@ -72,6 +80,11 @@ class Recording:
         self._file.close()
         return self._run.recorded, self._run.recorded_map
 
+    def _parts(self, raw: RawScan, patterns: NDArray) -> list[NDArray]:
+        """The arrays that are going to be written."""
+        known = [raw.probe, raw.mask, raw.dark] if self._file is None else []
+        return [patterns, *(np.asarray(one) for one in known if one is not None)]
+
     def _start(self, raw: RawScan, patterns: NDArray) -> h5py.File:
         """The file with all that is known of the scan, and no frame yet."""
         self._shape = patterns.shape[1:]
@@ -91,6 +104,17 @@ class Recording:
                 file[name] = values
         write_text(self._run.recorded_map, yaml.safe_dump(layout(raw), sort_keys=False))
         return file
+
+
+def reserve(path: Path, n_bytes: int) -> None:
+    """Make room in a file, which is made if it is not there, for more bytes at its end.
+
+    Raises:
+        OSError: If the disk, the quota or the largest size of a file does not allow it.
+    """
+    with open(path, "ab") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + n_bytes + SLACK)
 
 
 def append(dataset: h5py.Dataset, values: NDArray) -> None:
