@@ -118,6 +118,10 @@ class ReadingOptions(Options):
         "what the patterns are; auto goes by the format, then by their values, and reports it",
         default="auto",
     )
+    clip_negative: bool = option(
+        "set negative values of the patterns to zero; some formats say it themselves",
+        default=False,
+    )
     crop: int | None = option("keep the middle K x K detector pixels", default=None, minimum=2)
     bin: int = option(
         "add up squares of K x K detector pixels, after cropping", default=1, minimum=1

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import h5py
 
+from ptycho_torch.errors import InputError
+
+IN_USE = ("unable to lock file", "already open for write")  # in the errors of HDF5
+
 _growing = ContextVar("growing", default=False)
 
 
@@ -29,6 +33,22 @@ def is_read_while_written() -> bool:
     return _growing.get()
 
 
+def _open_finished(path: Path) -> h5py.File:
+    """An open file; one that is being written in SWMR mode too, as it is now."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if not any(words in str(error) for words in IN_USE):
+            raise
+    try:
+        return h5py.File(path, "r", swmr=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: another program is writing this file; wait until it has closed it, or let "
+            "it write in SWMR mode"
+        ) from error
+
+
 def open_read_only(path: Path, *, growing: bool) -> h5py.File:
     """An open file that is never written.
 
@@ -38,10 +58,11 @@ def open_read_only(path: Path, *, growing: bool) -> h5py.File:
             multiple-reader access (SWMR) is used where the writer uses it.
 
     Raises:
+        InputError: If another process is writing it in a mode that lets nobody read it.
         OSError: If it cannot be opened.
     """
     if not growing:
-        return h5py.File(path, "r")
+        return _open_finished(path)
     try:
         return h5py.File(path, "r", locking=False)
     except OSError:

@@ -80,7 +80,8 @@ def check_light(scan: Scan, sample: Sample) -> Finding:
     """Photons of a pattern, their spread, and patterns without beam."""
     totals = sample.totals
     median, spread = float(np.median(totals)), float(totals.std() / totals.mean())
-    dark = np.flatnonzero(totals < DARK * median)
+    told = median >= SURELY_LIT  # with fewer photons, a pattern may be dark or empty by chance
+    dark = np.flatnonzero(totals < DARK * median) if told else np.empty(0, dtype=np.int64)
     evidence = {"photons": float(sample.totals.mean()), "spread": spread, "dark": float(len(dark))}
     if len(dark):
         share = f"{100 * DARK:.0f} % of the usual light"

@@ -18,6 +18,7 @@ BEAM_SHARE = 0.9  # of the photons, inside the diameter of the beam
 # Correlation of the mean pattern with that of the probe alone; unrelated ones are near 0.
 RELATED = 0.3
 PIXEL_TOLERANCE = 0.02  # relative difference of the stated object pixel and that of the experiment
+TELLING = 50.0  # photons of a pattern; patterns of fewer are equal by chance now and then
 MOST_EXPOSURES = 2  # successive patterns at a place; some scans expose each place twice
 ENERGIES_EV = (10.0, 1e6)  # from the far ultraviolet to electron microscopes
 
@@ -79,7 +80,8 @@ def check_order(scan: Scan, sample: Sample) -> Finding:
     same = [
         int(sample.indices[i])
         for i in near
-        if np.array_equal(sample.patterns[i], sample.patterns[i + 1])
+        if float(sample.patterns[i].sum()) >= TELLING
+        and np.array_equal(sample.patterns[i], sample.patterns[i + 1])
     ]
     evidence = {
         "indices_twice": float(twice),

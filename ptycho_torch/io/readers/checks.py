@@ -1,5 +1,6 @@
 """Checks that all readers share; a failure names file, key, what was found and what is right."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,9 @@ from ptycho_torch.errors import InputError
 LARGEST_SMALL_COUNT = 1000
 INTEGER_TOLERANCE = 1e-2  # of a count; float32 rounding of sqrt(1000) is 60 times smaller
 INTEGER_SHARE = 0.999  # of the pixels; random numbers come to 2 % of them
+# Of positions, a mask, a probe, or one pattern. A million positions have 16 MiB, a hundred modes
+# of 512 x 512 pixels 400 MiB.
+MAX_ARRAY_BYTES = 2**29
 SAMPLE = 256  # patterns that show what the values are
 
 
@@ -25,7 +29,7 @@ def check_patterns(where: str, patterns: PatternArray) -> NDArray[np.float64]:
         patterns: Real, (N, H, W); passed through once, in blocks.
 
     Raises:
-        InputError: If a value is not finite or negative, or a pattern is empty.
+        InputError: If a value is not finite or negative, or all patterns are empty.
     """
     totals = np.zeros(patterns.shape[0])
     endless = negative = 0
@@ -39,16 +43,13 @@ def check_patterns(where: str, patterns: PatternArray) -> NDArray[np.float64]:
         raise InputError(f"{where} holds {endless} values that are not finite (NaN or infinite)")
     if negative:
         raise InputError(
-            f"{where} holds {negative} negative values; expected photon counts or amplitudes"
+            f"{where} holds {negative} negative values; expected photon counts or amplitudes "
+            "(--clip_negative sets negative values to zero)"
         )
     if not np.isfinite(totals).all():
         raise InputError(f"{where}: the sum of the counts is not finite")
-    empty = np.flatnonzero(totals == 0)
-    if len(empty):
-        raise InputError(
-            f"{where}: {len(empty)} of {len(totals)} patterns are all zero (first is number "
-            f"{empty[0]}); remove them"
-        )
+    if not totals.any():
+        raise InputError(f"{where}: all patterns are all zero; expected some photons")
     return totals
 
 
@@ -150,6 +151,16 @@ def check_real(where: str, values: NDArray, shape: tuple[int | None, ...]) -> ND
     if not np.isfinite(values).all() and not is_read_while_written():
         raise InputError(f"{where} holds {np.sum(~np.isfinite(values))} values that are not finite")
     return values.astype(np.float64)
+
+
+def check_size(where: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Raise `InputError` for an array of more than `MAX_ARRAY_BYTES`, before it is read."""
+    size = dtype.itemsize * math.prod(shape)
+    if size > MAX_ARRAY_BYTES:
+        raise InputError(
+            f"{where} is {dtype} of shape {shape}, {size / 2**30:.3g} GiB; expected at most "
+            f"{MAX_ARRAY_BYTES / 2**30:g} GiB"
+        )
 
 
 def check_mask(where: str, mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Instrument
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import check_real
 from ptycho_torch.io.readers.hdf5 import (
+    PROBE_KINDS,
     find_dataset,
     lengths,
     need_dataset,
@@ -22,6 +23,8 @@ from ptycho_torch.io.readers.hdf5 import (
     need_patterns,
     open_hdf5,
     quantity,
+    read_array,
+    read_optional,
 )
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
 
@@ -59,7 +62,7 @@ def read_cxi(paths: Sequence[Path]) -> RawScan:
         translation = need_dataset(entry, *TRANSLATION)
         moved = check_real(f"{path}: {translation.name}", lengths(translation, "m"), (None, None))
         probe = find_probe(entry, patterns.shape[1:])
-        mask, dark = detector.get("mask"), find_dataset(detector, "data_dark")
+        mask, dark = find_dataset(detector, "mask"), find_dataset(detector, "data_dark")
         return RawScan(
             source=str(path),
             patterns=patterns,
@@ -67,10 +70,10 @@ def read_cxi(paths: Sequence[Path]) -> RawScan:
             values="counts",
             positions=probe_positions(path, moved, basis),
             positions_unit="m",
-            probe=None if probe is None else probe[()],
+            probe=read_optional(probe, PROBE_KINDS),
             probe_key="" if probe is None else probe.name,
-            mask=None if mask is None else good_pixels(mask[()]),
-            dark=None if dark is None else mean_frame(dark[()]),
+            mask=None if mask is None else good_pixels(read_array(mask)),
+            dark=None if dark is None else mean_frame(read_array(dark)),
             negative_is_zero=True,
             center=beam_center(detector, basis, patterns.shape[1:]),
             instrument=instrument,

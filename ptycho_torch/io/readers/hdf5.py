@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptycho_torch.data.hdf5_access import is_read_while_written, open_read_only
 from ptycho_torch.data.lazy_patterns import Hdf5Patterns
 from ptycho_torch.errors import InputError
+from ptycho_torch.io.readers.checks import check_size
 
 UNITS = {  # to metres and to electronvolts
     "m": 1.0, "meter": 1.0, "metre": 1.0, "meters": 1.0, "metres": 1.0,
@@ -21,6 +22,10 @@ UNITS = {  # to metres and to electronvolts
     "ev": 1.0, "kev": 1e3, "mev": 1e6, "gev": 1e9,
     "j": 1 / 1.602176634e-19, "joule": 1 / 1.602176634e-19,
 }  # fmt: skip
+
+
+MAX_HOPS = 16  # links that lead to links
+PROBE_KINDS = "biufc"  # kinds of numbers of a probe
 
 
 @contextlib.contextmanager
@@ -33,19 +38,115 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         with open_read_only(path, growing=is_read_while_written()) as file:
             yield file
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError) as error:  # h5py has no class of its own
         raise InputError(
             f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); is it complete?"
         ) from error
 
 
 def find_dataset(file: h5py.Group, *keys: str) -> h5py.Dataset | None:
-    """The first of some datasets that is there and is not the string 'None'."""
+    """The first of some datasets that is there and is not the string 'None'.
+
+    Raises:
+        InputError: If it is a link whose target is gone, or virtual and a source of it is gone.
+    """
     for key in keys:
-        found = file.get(key)
+        found = find_item(file, key)
+        if isinstance(found, h5py.Dataset):
+            check_sources(found)
         if isinstance(found, h5py.Dataset) and not (found.shape == () and text(found) == "None"):
             return found
     return None
+
+
+def find_item(
+    file: h5py.Group, key: str, *, hops: int = MAX_HOPS
+) -> h5py.Group | h5py.Dataset | None:
+    """What a group holds under a path, or None.
+
+    Raises:
+        InputError: If a link on the way leads nowhere; names the file or the key that is gone.
+    """
+    item: h5py.HLObject = file["/"] if key.startswith("/") else file
+    for name in key.strip("/").split("/"):
+        if not isinstance(item, h5py.Group):
+            return None
+        found = item.get(name)
+        if found is None:
+            _refuse_broken_link(item, name, hops)
+            return None
+        item = found
+    return item if isinstance(item, h5py.Group | h5py.Dataset) else None
+
+
+def _refuse_broken_link(group: h5py.Group, name: str, hops: int) -> None:
+    """Raise `InputError` if a name in a group is a link; h5py hides one that leads nowhere."""
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.ExternalLink | h5py.SoftLink):
+        return
+    place = f"{group.file.filename}: {group.name.rstrip('/')}/{name} is a link to"
+    if isinstance(link, h5py.SoftLink):
+        if hops:  # the end of a chain of links says more
+            find_item(group, link.path, hops=hops - 1)
+        raise InputError(f"{place} {link.path}, which is not in the file")
+    other = _beside(group.file, link.filename)
+    if other.is_file():
+        raise InputError(f"{place} {link.path} in {other}, which cannot be read there")
+    raise InputError(f"{place} {link.path} in {other}, and that file is not there")
+
+
+def _beside(file: h5py.File, name: str) -> Path:
+    """The file of a name that another file states: in its folder, else in the working folder."""
+    beside = Path(file.filename).parent / name
+    return beside if beside.is_file() or not Path(name).is_file() else Path(name)
+
+
+def check_sources(
+    dataset: h5py.Dataset, *, within: frozenset[tuple[str, str]] = frozenset()
+) -> None:
+    """Raise `InputError` where a source of a virtual dataset is gone; HDF5 would read zeros."""
+    if not dataset.is_virtual:
+        return
+    place = f"{dataset.file.filename}: {dataset.name}"
+    this = (str(Path(dataset.file.filename).resolve()), dataset.name)
+    if this in within:
+        raise InputError(f"{place} is a virtual dataset that is made of itself")
+    for source in {(part.file_name, part.dset_name) for part in dataset.virtual_sources()}:
+        name, key = source
+        if "%b" in name or "%b" in key:  # a series of files that may still grow
+            continue
+        other = Path(dataset.file.filename) if name == "." else _beside(dataset.file, name)
+        if not other.is_file():
+            raise InputError(f"{place} is made of {key} in {other}, and that file is not there")
+        with contextlib.nullcontext(dataset.file) if name == "." else open_hdf5(other) as file:
+            found = find_item(file, key)
+            if not isinstance(found, h5py.Dataset):
+                raise InputError(f"{place} is made of {key} in {other}, which is not there")
+            check_sources(found, within=within | {this})
+
+
+def read_array(dataset: h5py.Dataset, kinds: str = "biuf") -> NDArray:
+    """The whole of a dataset, which is no stack of patterns and so is small.
+
+    Args:
+        dataset: To be read.
+        kinds: Accepted kinds of numbers, letters of NumPy; "c" for complex ones.
+
+    Raises:
+        InputError: If it holds something else, or declares more than `MAX_ARRAY_BYTES`.
+    """
+    where = f"{dataset.file.filename}: {dataset.name}"
+    if dataset.shape is None:
+        raise InputError(f"{where} is empty; expected numbers")
+    if dataset.dtype.kind not in kinds:
+        raise InputError(f"{where} is {dataset.dtype} of shape {dataset.shape}; expected numbers")
+    check_size(where, dataset.dtype, dataset.shape)
+    return np.asarray(dataset[()])
+
+
+def read_optional(dataset: h5py.Dataset | None, kinds: str = "biuf") -> NDArray | None:
+    """As `read_array`; None where there is no dataset."""
+    return None if dataset is None else read_array(dataset, kinds)
 
 
 def need_dataset(file: h5py.Group, *keys: str) -> h5py.Dataset:
@@ -71,7 +172,7 @@ def need_group(file: h5py.Group, key: str) -> h5py.Group:
     Raises:
         InputError: If it is not there.
     """
-    found = file.get(key)
+    found = find_item(file, key)
     if not isinstance(found, h5py.Group):
         raise InputError(
             f"{file.file.filename}: group '{file.name.rstrip('/')}/{key}' is missing; found "
@@ -91,12 +192,14 @@ def need_patterns(dataset: h5py.Dataset, path: Path) -> Hdf5Patterns:
             f"{path}: {dataset.name} is {dataset.dtype} of shape {dataset.shape}; expected real "
             "numbers of shape (n, H, W)"
         )
+    height, width = dataset.shape[-2:]
+    check_size(f"{path}: one pattern of {dataset.name}", dataset.dtype, (height, width))
     return Hdf5Patterns(dataset, path)
 
 
 def text(dataset: h5py.Dataset) -> str:
     """The string in a dataset, empty if it holds none."""
-    value = dataset[()]
+    value = dataset[()] if dataset.size == 1 else None
     value = value[0] if isinstance(value, np.ndarray) and value.size == 1 else value
     return (
         value.decode(errors="replace")
@@ -144,13 +247,8 @@ def quantity(dataset: h5py.Dataset | None, default: str) -> float | None:
     """
     if dataset is None:
         return None
-    values = np.unique(np.asarray(dataset[()]))
-    if (
-        values.dtype.kind not in "iuf"
-        or len(values) != 1
-        or not np.isfinite(values[0])
-        or values[0] <= 0
-    ):
+    values = np.unique(read_array(dataset))
+    if len(values) != 1 or not np.isfinite(values[0]) or values[0] <= 0:
         found = values.tolist() if len(values) < 4 else f"{len(values)} different values"
         raise InputError(
             f"{dataset.file.filename}: {dataset.name} is {found}; expected one number above 0"
@@ -164,13 +262,24 @@ def lengths(dataset: h5py.Dataset, default: str) -> NDArray[np.float64]:
     Raises:
         InputError: If they are no numbers.
     """
-    values = np.asarray(dataset[()])
-    if values.dtype.kind not in "iuf":
+    return read_array(dataset).astype(np.float64) * unit_factor(dataset, default)
+
+
+def number_attribute(item: h5py.HLObject, name: str) -> float | None:
+    """A single finite number in an attribute; None where there is none.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    if name not in item.attrs:
+        return None
+    value = np.ravel(np.asarray(item.attrs[name]))
+    if value.size != 1 or value.dtype.kind not in "biuf" or not np.isfinite(value[0]):
         raise InputError(
-            f"{dataset.file.filename}: {dataset.name} is {values.dtype} of shape {values.shape}; "
-            "expected real numbers"
+            f"{item.file.filename}: attribute {name} of {item.name} is {value.dtype} of "
+            f"{value.size} values; expected one number"
         )
-    return values.astype(np.float64) * unit_factor(dataset, default)
+    return float(value[0])
 
 
 def children_of_class(group: h5py.Group, name: str) -> list[h5py.Group]:

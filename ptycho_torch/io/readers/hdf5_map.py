@@ -25,13 +25,21 @@ from typing import Any
 
 import h5py
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from ptycho_torch.config.yaml_file import read_yaml
 from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Instrument
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import check_real
-from ptycho_torch.io.readers.hdf5 import UNITS, need_dataset, need_patterns, open_hdf5, unit_factor
+from ptycho_torch.io.readers.hdf5 import (
+    PROBE_KINDS,
+    UNITS,
+    need_dataset,
+    need_patterns,
+    open_hdf5,
+    read_array,
+    unit_factor,
+)
 from ptycho_torch.io.readers.raw_scan import RawScan
 
 PLAIN = {
@@ -74,7 +82,9 @@ class Layout:
         entry = self.entries.get(key)
         if entry is None:
             return None
-        return need_dataset(self.file, entry)[()] if isinstance(entry, str) else np.asarray(entry)
+        if isinstance(entry, str):
+            return read_array(need_dataset(self.file, entry), PROBE_KINDS)
+        return _numbers(f"{self.path}: {key}", entry)
 
     def measured(self, name: str) -> tuple[NDArray[np.float64], str] | None:
         """A quantity in metres, electronvolts or pixels, and its key; ``@units`` comes first."""
@@ -165,29 +175,41 @@ def read_hdf5_map(path: Path, layout_path: Path) -> RawScan:
         )
 
 
+def _numbers(where: str, entry: Any) -> NDArray:
+    """The numbers that the YAML file itself holds under a key: one, or a list of them.
+
+    Raises:
+        InputError: If it holds something else.
+    """
+    values = entry if isinstance(entry, list) else [entry]
+    if not values or not all(type(value) in (int, float) for value in values):
+        raise InputError(f"{where} is {entry}; expected a number, numbers, or a place in the file")
+    return np.asarray(entry, dtype=np.float64)
+
+
 def load_layout(path: Path) -> dict[str, Any]:
     """The content of the YAML file, whose keys are all known.
 
     Raises:
         InputError: If it cannot be read, or has a key that is not known.
     """
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"--map {path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--map {path}: is not YAML ({' '.join(str(error).split())})") from error
+    entries = read_yaml(path)
     if not isinstance(entries, dict) or not isinstance(entries.get("patterns"), str):
         raise InputError(
             f"--map {path}: key 'patterns' is missing; expected the place of the patterns, such as "
             "/entry/data"
         )
-    unknown = sorted(set(entries) - PLAIN - set(MEASURED))
+    unknown = sorted(str(key) for key in set(entries) - PLAIN - set(MEASURED))
     if unknown:
         raise InputError(
             f"--map {path}: key '{unknown[0]}' is not known; known: "
             f"{', '.join(sorted(PLAIN | set(MEASURED)))}"
         )
+    for key in ("probe", "mask", "bad_pixels", "dark", "index"):
+        if not isinstance(entries.get(key, ""), str):
+            raise InputError(
+                f"--map {path}: {key} is {entries[key]}; expected its place in the file"
+            )
     for key, allowed in (("values", ("counts", "amplitude")), ("positions_order", ("yx", "xy"))):
         if key in entries and entries[key] not in allowed:
             raise InputError(

@@ -27,6 +27,7 @@ from ptycho_torch.io.readers.hdf5 import (
     need_patterns,
     open_hdf5,
     quantity,
+    read_array,
     text,
 )
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
@@ -77,7 +78,13 @@ def read_nexus(paths: Sequence[Path]) -> RawScan:
         basis, _ = detector_basis(detector)
         pixel = (float(np.linalg.norm(basis[:, 0])), float(np.linalg.norm(basis[:, 1])))
         sample = need_class(entry, "NXsample")
-        translation = np.stack([coordinates(path, sample, axis) for axis in "xy"], axis=1)
+        x, y = (coordinates(path, sample, axis) for axis in "xy")
+        if len(x) != len(y):
+            raise InputError(
+                f"{path}: {sample.name} has {len(x)} positions along x but {len(y)} along y; "
+                "expected equal numbers"
+            )
+        translation = np.stack([x, y], axis=1)
         mask = find_dataset(detector, "mask", "pixel_mask")
         dark = find_dataset(detector, "data_dark", "darkfield")
         return RawScan(
@@ -87,8 +94,8 @@ def read_nexus(paths: Sequence[Path]) -> RawScan:
             values="counts",
             positions=probe_positions(path, translation, basis),
             positions_unit="m",
-            mask=None if mask is None else good_pixels(mask[()]),
-            dark=None if dark is None else mean_frame(dark[()]),
+            mask=None if mask is None else good_pixels(read_array(mask)),
+            dark=None if dark is None else mean_frame(read_array(dark)),
             negative_is_zero=True,
             center=stated_center(detector) or beam_center(detector, basis, patterns.shape[1:]),
             instrument=Instrument(
@@ -166,7 +173,7 @@ def stated_center(detector: h5py.Group) -> tuple[float, float] | None:
     y, x = (find_dataset(detector, f"beam_center_{axis}") for axis in "yx")
     if y is None or x is None:
         return None
-    return float(np.ravel(y[()])[0]), float(np.ravel(x[()])[0])
+    return float(np.ravel(read_array(y))[0]), float(np.ravel(read_array(x))[0])
 
 
 FORMAT = Format(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.errors import InputError
-from ptycho_torch.io.readers.checks import check_mask, check_real
+from ptycho_torch.io.readers.checks import MAX_ARRAY_BYTES, check_mask, check_real
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
 
 PATTERN_KEYS = ("diff3d", "diffraction")
@@ -101,14 +101,30 @@ def load_arrays(path: Path, wanted: set[str]) -> Arrays:
         InputError: If it is damaged.
     """
     try:
+        check_members(path, wanted)
         with np.load(path, allow_pickle=False) as archive:
             # NumPy gives the bytes of a member that is no array
             arrays: Arrays = {
                 key: np.asarray(archive[key]) for key in archive.files if key in wanted
             }
             return arrays | {key: None for key in archive.files if key == "_metadata"}
+    except InputError:
+        raise
     except DAMAGE as error:
         raise InputError(f"{path}: not a readable NPZ file ({error}); is it complete?") from error
+
+
+def check_members(path: Path, wanted: set[str]) -> None:
+    """Raise `InputError` for a member that is too large to be what its key says, before reading."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    for item in members:
+        key = item.filename.removesuffix(".npy")
+        if key in wanted - set(PATTERN_KEYS) and item.file_size > MAX_ARRAY_BYTES:
+            raise InputError(
+                f"{path}: {key} has {item.file_size / 2**30:.3g} GiB; expected at most "
+                f"{MAX_ARRAY_BYTES / 2**30:g} GiB"
+            )
 
 
 def need_array(path: Path, arrays: Arrays, key: str) -> NDArray:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.errors import InputError
-from ptycho_torch.io.readers.hdf5 import find_dataset, open_hdf5
+from ptycho_torch.io.readers.hdf5 import PROBE_KINDS, find_dataset, open_hdf5, read_array
 from ptycho_torch.io.readers.npz import DAMAGE, load_arrays
 
 KEYS = ("probeGuess", "probe")  # in NPZ files; a reconstruction of this package is one
@@ -34,7 +34,7 @@ def read_probe(path: Path) -> tuple[NDArray, str]:
                     f"--probe {path}: key '{PLACES[0]}' is missing; found "
                     f"{', '.join(file) or 'nothing'}"
                 )
-            return found[()], f"{path}: {found.name}"
+            return read_array(found, PROBE_KINDS), f"{path}: {found.name}"
     with open(path, "rb") as opened:
         head = opened.read(6)
     if head.startswith(b"PK"):

@@ -8,7 +8,15 @@ import numpy as np
 
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import check_real
-from ptycho_torch.io.readers.hdf5 import find_dataset, need_dataset, need_patterns, open_hdf5
+from ptycho_torch.io.readers.hdf5 import (
+    PROBE_KINDS,
+    find_dataset,
+    need_dataset,
+    need_patterns,
+    open_hdf5,
+    read_array,
+    read_optional,
+)
 from ptycho_torch.io.readers.ptychodus import POSITIONS, object_pixel, order_pair
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
 
@@ -39,7 +47,9 @@ def read_ptychi(paths: Sequence[Path]) -> RawScan:
         patterns = need_patterns(need_dataset(file, "dp"), patterns_path)
         coordinates = [
             check_real(
-                f"{parameters_path}: {key}", need_dataset(parameters, key)[()].ravel(), (None,)
+                f"{parameters_path}: {key}",
+                read_array(need_dataset(parameters, key)).ravel(),
+                (None,),
             )
             for key in POSITIONS
         ]
@@ -63,7 +73,7 @@ def read_ptychi(paths: Sequence[Path]) -> RawScan:
             values="counts",
             positions=np.stack(coordinates, axis=1),
             positions_unit="m",
-            probe=None if probe is None else probe[()],
+            probe=read_optional(probe, PROBE_KINDS),
             probe_key="probe",
             object_pixel_m=pixel,
         )

@@ -11,7 +11,16 @@ from ptycho_torch.data.lazy_patterns import select
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import check_index, check_real
-from ptycho_torch.io.readers.hdf5 import find_dataset, need_dataset, need_patterns, open_hdf5
+from ptycho_torch.io.readers.hdf5 import (
+    PROBE_KINDS,
+    find_dataset,
+    need_dataset,
+    need_patterns,
+    number_attribute,
+    open_hdf5,
+    read_array,
+    read_optional,
+)
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
 
 ENERGY = ("photon_energy_eV", "probe_energy_eV")
@@ -44,7 +53,9 @@ def read_ptychodus(paths: Sequence[Path]) -> RawScan:
         data = need_dataset(file, "patterns")
         patterns = need_patterns(data, patterns_path)
         exposures = check_index(
-            f"{patterns_path}: indexes", need_dataset(file, "indexes")[()], patterns.shape[0]
+            f"{patterns_path}: indexes",
+            read_array(need_dataset(file, "indexes")),
+            patterns.shape[0],
         )
         index, positions = mean_positions(product_path, product)
         common, chosen, places = np.intersect1d(exposures, index, return_indices=True)
@@ -61,7 +72,8 @@ def read_ptychodus(paths: Sequence[Path]) -> RawScan:
             )
         whole = len(common) == len(exposures) and np.array_equal(chosen, np.arange(len(exposures)))
         sizes = [
-            float(data.attrs.get(f"detector_pixel_{side}_m", 0.0)) for side in ("height", "width")
+            number_attribute(data, f"detector_pixel_{side}_m") or 0.0
+            for side in ("height", "width")
         ]
         bad = find_dataset(file, "bad_pixels")
         probe = find_dataset(product, "probe")
@@ -77,9 +89,9 @@ def read_ptychodus(paths: Sequence[Path]) -> RawScan:
             values="counts",
             positions=positions[places],
             positions_unit="m",
-            probe=None if probe is None else probe[()],
+            probe=read_optional(probe, PROBE_KINDS),
             probe_key="probe",
-            mask=None if bad is None else ~bad[()].astype(bool),
+            mask=None if bad is None else ~read_array(bad).astype(bool),
             scan_index=common,
             instrument=Instrument(
                 energy_ev=positive(product, *ENERGY),
@@ -87,7 +99,7 @@ def read_ptychodus(paths: Sequence[Path]) -> RawScan:
                 detector_pixel_m=(sizes[0], sizes[1]) if min(sizes) > 0 else None,
             ),
             object_pixel_m=object_pixel(product),
-            far_field=bool(product.attrs.get("far_field", True)),
+            far_field=number_attribute(product, "far_field") != 0,
             notes=tuple(notes),
         )
 
@@ -124,7 +136,8 @@ def order_pair(
 def mean_positions(path: Path, product: h5py.File) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Indices of the exposures, ascending, and the mean position ``(y, x)`` of each, in metres."""
     coordinates = [
-        check_real(f"{path}: {key}", need_dataset(product, key)[()], (None,)) for key in POSITIONS
+        check_real(f"{path}: {key}", read_array(need_dataset(product, key)), (None,))
+        for key in POSITIONS
     ]
     n = len(coordinates[0])
     if len(coordinates[1]) != n:
@@ -133,7 +146,9 @@ def mean_positions(path: Path, product: h5py.File) -> tuple[NDArray[np.int64], N
             "expected equal lengths"
         )
     stored = check_index(
-        f"{path}: probe_position_indexes", need_dataset(product, "probe_position_indexes")[()], n
+        f"{path}: probe_position_indexes",
+        read_array(need_dataset(product, "probe_position_indexes")),
+        n,
     )
     index, place, times = np.unique(stored, return_inverse=True, return_counts=True)
     mean = np.stack([np.bincount(place, weights=values) / times for values in coordinates], axis=1)
@@ -143,8 +158,8 @@ def mean_positions(path: Path, product: h5py.File) -> tuple[NDArray[np.int64], N
 def positive(item: h5py.HLObject, *names: str) -> float | None:
     """The first of some attributes that is there and above 0."""
     for name in names:
-        value = float(item.attrs.get(name, 0.0))
-        if value > 0:
+        value = number_attribute(item, name)
+        if value is not None and value > 0:
             return value
     return None
 

@@ -10,11 +10,14 @@ from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Instrument
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import check_real
 from ptycho_torch.io.readers.hdf5 import (
+    PROBE_KINDS,
     find_dataset,
     need_dataset,
     need_patterns,
     open_hdf5,
     quantity,
+    read_array,
+    read_optional,
 )
 from ptycho_torch.io.readers.ptychodus import ENERGY
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
@@ -40,7 +43,8 @@ def read_training_data(paths: Sequence[Path]) -> RawScan:
     with open_hdf5(path) as file:
         patterns = need_patterns(need_dataset(file, "patterns"), path)
         columns = [
-            check_real(f"{path}: {key}", need_dataset(file, key)[()], (None,)) for key in POSITIONS
+            check_real(f"{path}: {key}", read_array(need_dataset(file, key)), (None,))
+            for key in POSITIONS
         ]
         if len(columns[0]) != len(columns[1]):
             raise InputError(
@@ -59,9 +63,9 @@ def read_training_data(paths: Sequence[Path]) -> RawScan:
             positions=np.stack(columns, axis=1),
             positions_unit="px",
             positions_from="center",
-            probe=None if probe is None else probe[()],
+            probe=read_optional(probe, PROBE_KINDS),
             probe_key="probe",
-            mask=None if bad is None else ~bad[()].astype(bool),
+            mask=None if bad is None else ~read_array(bad).astype(bool),
             instrument=_instrument(file, pixel, (patterns.shape[1], patterns.shape[2])),
             object_pixel_m=pixel,
         )

@@ -17,6 +17,7 @@ from ptycho_torch.io.readers.hdf5 import (
     need_patterns,
     open_hdf5,
     quantity,
+    read_array,
 )
 from ptycho_torch.io.readers.pattern_transforms import Orient
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
@@ -68,7 +69,7 @@ def detector_orientation(path: Path, file: h5py.File) -> Orientation:
     item = find_dataset(file, "orientation")
     if item is None:
         return Orientation()
-    number = np.ravel(item[()])[0]
+    number = np.ravel(read_array(item))[0]
     if number not in range(8):
         raise InputError(f"{path}: orientation is {number}; expected a whole number from 0 to 7")
     number = int(number)

@@ -18,6 +18,7 @@ from ptycho_torch.io.readers.hdf5 import (
     need_patterns,
     open_hdf5,
     quantity,
+    read_array,
     text,
 )
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
@@ -111,7 +112,7 @@ def exposure_index(path: Path, chunks: list[h5py.Group], sizes: list[int]) -> ND
     if any(found is None for found in stored):
         return np.arange(sum(sizes))
     parts = [
-        check_index(f"{path}: {found.name}", found[()], size)
+        check_index(f"{path}: {found.name}", read_array(found), size)
         for found, size in zip(stored, sizes, strict=True)
         if found is not None
     ]
@@ -123,13 +124,17 @@ def chunk_mask(
 ) -> tuple[NDArray[np.bool_] | None, list[str]]:
     """Pixels that every weight has for good, and what was concluded."""
     common = find_dataset(file, "meta/weight2d", "common/weight2d")
-    mask = np.ones(shape, dtype=bool) if common is None or common.shape != shape else common[()] > 0
+    mask = (
+        np.ones(shape, dtype=bool)
+        if common is None or common.shape != shape
+        else read_array(common) > 0
+    )
     varies = False
     for chunk in chunks:
         weights = find_dataset(chunk, "weights")
         if weights is None or weights.size == 0 or weights.shape[-2:] != shape:
             continue
-        good = weights[()].reshape(-1, *shape) > 0
+        good = read_array(weights).reshape(-1, *shape) > 0
         varies |= bool((good != good[0]).any())
         mask &= good.all(axis=0)
     return mask, [
@@ -141,7 +146,7 @@ def pair(path: Path, item: h5py.Dataset | None) -> tuple[float, float] | None:
     """One number or two, as two."""
     if item is None:
         return None
-    values = np.ravel(item[()])
+    values = np.ravel(read_array(item))
     if values.dtype.kind not in "iuf" or len(values) not in (1, 2) or not np.isfinite(values).all():
         raise InputError(f"{path}: {item.name} is {values.tolist()}; expected one number or two")
     return float(values[0]), float(values[-1])

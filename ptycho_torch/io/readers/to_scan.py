@@ -122,7 +122,7 @@ def _clean(
     if raw.dark is not None:
         dark = check_real(f"{raw.source}: the dark frame", raw.dark, shape)
         view = SubtractDark(view, dark)
-    elif raw.negative_is_zero and view.dtype.kind != "u":
+    elif (raw.negative_is_zero or options.clip_negative) and view.dtype.kind != "u":
         view = ClipNegative(view)
     if raw.mask is not None and not raw.mask.all():
         view = ZeroBadPixels(view, raw.mask)
