@@ -15,6 +15,10 @@ from ptycho_torch.evaluation.metrics.residuals import Residuals
 logger = logging.getLogger(__name__)
 
 
+# Each half needs a pattern for its image and one that the refinement holds out.
+LEAST_PATTERNS = 4
+
+
 def half_data_frc(
     scan: Scan, reconstruct: Callable[[Scan], Reconstruction], *, seed: int
 ) -> RingCurves | None:
@@ -46,8 +50,11 @@ def correlate_halves(
         InputError: If the halves are too small to be reconstructed or compared.
     """
     order = np.random.default_rng(seed).permutation(len(scan))
-    if len(order) < 2:
-        raise InputError(f"{scan.source}: a scan of one pattern has no halves")
+    if len(order) < LEAST_PATTERNS:
+        raise InputError(
+            f"{scan.source}: has {len(order)} patterns; expected at least {LEAST_PATTERNS} for two "
+            "halves"
+        )
     first, second = (reconstruct(scan.subset(part)) for part in np.array_split(order, 2))
     pair = overlay(first, second)
     return ring_curves(pair.image, pair.reference, pair="half")

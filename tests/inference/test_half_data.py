@@ -86,7 +86,7 @@ def test_a_scan_too_small_for_halves_is_still_judged(made, caplog):
         "cannot be compared: the two images have less than 16 x 16 pixels in common" in caplog.text
     )
     assert to_dict(pattern_residuals(made.truth, small), halves, small)["frc_halves"] is None
-    with pytest.raises(InputError, match="has no halves"):
+    with pytest.raises(InputError, match="expected at least 4 for two halves"):
         correlate_halves(made.scan.subset([5]), noisy_truth(made.truth, 0.1), seed=0)
 
 
