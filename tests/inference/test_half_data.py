@@ -87,7 +87,7 @@ def test_a_scan_too_small_for_halves_is_still_judged(made, caplog):
     )
     assert to_dict(pattern_residuals(made.truth, small), halves, small)["frc_halves"] is None
     with pytest.raises(InputError, match="expected at least 4 for two halves"):
-        correlate_halves(made.scan.subset([5]), noisy_truth(made.truth, 0.1), seed=0)
+        correlate_halves(made.scan.subset([5, 6, 7]), noisy_truth(made.truth, 0.1), seed=0)
 
 
 def test_infer_leaves_residuals_and_with_metrics_also_halves(scan_file, simulation, tmp_path):
