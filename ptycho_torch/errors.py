@@ -23,3 +23,7 @@ class Stopped(SystemExit):
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.name = signal.Signals(number).name
+
+
+class NotTrustedError(RunError):
+    """The run is complete, and its verdict is "do not trust it"; exit status 3 with --strict."""

@@ -107,6 +107,9 @@ class InferenceConfig(
         default=(),
         choices=RESULT_WRITERS,
     )
+    strict: bool = option(
+        "end with status 3 if the verdict on the result is 'do not trust it'", default=False
+    )
     metrics: bool = option(
         "measure the quality without ground truth: the ring correlation of two reconstructions "
         "from random halves of the scan, which doubles the time, and the residual of each position "

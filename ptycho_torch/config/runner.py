@@ -12,9 +12,9 @@ from types import FrameType
 from ptycho_torch.config.commands import COMMANDS, Command
 from ptycho_torch.config.parser import parse
 from ptycho_torch.config.registry import load
-from ptycho_torch.errors import InputError, RunError, Stopped
+from ptycho_torch.errors import InputError, NotTrustedError, RunError, Stopped
 
-FAILED, UNUSABLE_INPUT = 1, 2  # exit statuses
+FAILED, UNUSABLE_INPUT, NOT_TRUSTED = 1, 2, 3  # exit statuses
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # in the plain errors of torch
 REPEAT_S = 1.0  # seconds after which a signal that ended nothing is raised again
 
@@ -36,8 +36,9 @@ def run_command(command: Command, argv: Sequence[str] | None, *, prog: str) -> i
 
     Returns:
         0; 1 if the run failed or the machine did, 2 if the input cannot be used or does not fit
-        into memory, 130 and 143 if it was ended by Ctrl-C and SIGTERM. All but 0 come with one
-        sentence on stderr; ``--debug`` shows the traceback of the first two.
+        into memory, 3 if ``--strict`` was given and the result is not to be trusted, 130 and 143 if
+        it was ended by Ctrl-C and SIGTERM. All but 0 come with one sentence on stderr; ``--debug``
+        shows the traceback of the first two.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in words
@@ -48,6 +49,8 @@ def run_command(command: Command, argv: Sequence[str] | None, *, prog: str) -> i
                 package_logger.handlers[-1].setLevel(logging.WARNING)
             load(command.function)(config)
         except (MemoryError, RuntimeError) as error:
+            if isinstance(error, NotTrustedError):
+                return _fail(error, NOT_TRUSTED, debug)
             if isinstance(error, RunError):
                 return _fail(error, FAILED, debug)
             reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -110,12 +110,22 @@ def describe(run: RunDir) -> Page:
         ),
         Section("To repeat it", [Command(repeat(options))]),
     ]
+    found = [finding["text"] for finding in said.get("refinement", {}).get("findings", [])]
+    if found:
+        sections.insert(1, Section("What the refinement found", [Note(text) for text in found]))
+    if said.get("warnings"):
+        sections.insert(0, Section("Warnings", [Note(text) for text in said["warnings"]]))
+    versions = Section("Versions", [Facts(list(said["versions"].items()))])
     named = [
         ("Scan", str(options["test_data"])),
         ("Model", str(options["model_path"])),
         ("Trained", _steps(said["trained"])),
     ]
-    return Page("Reconstruction", sections, lead=[Facts([*named, *said["versions"].items()])])
+    verdict = said.get("verdict", {"level": "", "reasons": []})  # older runs have none
+    why = "; ".join(verdict["reasons"])
+    lead: list[Block] = [Note(f"{why[:1].upper()}{why[1:]}.")] if why else []
+    lead.append(Facts(named))
+    return Page("Reconstruction", [*sections, versions], lead=lead, verdict=verdict["level"])
 
 
 def repeat(options: dict[str, Any]) -> list[str]:

@@ -20,9 +20,10 @@ UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 NUMBER = ' class="number"'
-GOOD = ("passed", "better", "no worse", "as written")
-BAD = ("failed", "error", "worse", "interrupted", "missing", "altered")
-MARKS = dict.fromkeys(GOOD, "✓") | dict.fromkeys(BAD, "✗")
+GOOD = ("passed", "better", "no worse", "as written", "trust it")
+BAD = ("failed", "error", "worse", "interrupted", "missing", "altered", "do not trust it")
+DOUBTFUL = ("look twice",)
+MARKS = dict.fromkeys(GOOD, "✓") | dict.fromkeys(BAD, "✗") | dict.fromkeys(DOUBTFUL, "?")
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,11 @@ from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.distributed.device import choose_device
 from ptycho_torch.doctor.open_scan import open_scan
+from ptycho_torch.errors import NotTrustedError
 from ptycho_torch.evaluation.metrics.residuals import pattern_residuals
 from ptycho_torch.evaluation.plots import save_amplitude, save_phase, save_residuals
 from ptycho_torch.evaluation.report import write_report
+from ptycho_torch.evaluation.verdict import judge
 from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.inference.half_data import half_data_frc, to_dict
 from ptycho_torch.inference.in_memory import (
@@ -32,7 +34,7 @@ from ptycho_torch.inference.in_memory import (
 from ptycho_torch.inference.tiling import tile_sizes
 from ptycho_torch.inference.training_domain import outside_domain
 from ptycho_torch.io.files import write_json, write_text
-from ptycho_torch.io.log import log_to
+from ptycho_torch.io.log import collecting_warnings, log_to
 from ptycho_torch.io.measurement_file import apply_measurement
 from ptycho_torch.io.readers.detect import files_read
 from ptycho_torch.io.run_dir import RunDir, provenance
@@ -44,6 +46,12 @@ logger = logging.getLogger(__name__)
 
 def run_inference(config: InferenceConfig) -> RunDir:
     """Reconstruct a scan and write the result; see `ptycho_torch.inference.reconstruct`."""
+    with collecting_warnings() as warnings:
+        return _reconstruct_to_files(config, warnings)
+
+
+def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDir:
+    """Reconstruct a scan and write the result, with the warnings that came up."""
     # 1. network and scan
     comm = find_processes(config)
     checkpoint = find_checkpoint(config.model_path)
@@ -103,8 +111,14 @@ def run_inference(config: InferenceConfig) -> RunDir:
                 "versions": provenance(),
             }
             training = {"beyond_training": unknown, "trained": about}
-            write_json(run.metrics, found | timing | history | quality | training)
+            said = found | timing | history | quality | training
+            verdict = judge(said)
+            said |= {"verdict": verdict.to_dict(), "warnings": list(warnings)}
+            write_json(run.metrics, said)
             write_report(run)
+            logger.info("verdict: %s: %s", verdict.level, "; ".join(verdict.reasons))
+            if config.strict and verdict.level == "do not trust it":
+                raise NotTrustedError("; ".join(verdict.reasons))
         logger.info("%d patterns in %.2f s: %s", len(scan), duration_s, run.reconstruction)
     return run
 

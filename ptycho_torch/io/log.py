@@ -32,3 +32,28 @@ def log_to(path: Path) -> Iterator[None]:
         package_logger.removeHandler(handler)
         with contextlib.suppress(OSError):  # lines that a full disk did not take
             handler.close()
+
+
+class _Collector(logging.Handler):
+    """Keeps the text of warnings and errors, once each."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        text = record.getMessage()
+        if text not in self.texts:
+            self.texts.append(text)
+
+
+@contextlib.contextmanager
+def collecting_warnings() -> Iterator[list[str]]:
+    """The list of the warnings of the package in the block, in order; it grows with them."""
+    handler = _Collector()
+    package_logger.addHandler(handler)
+    try:
+        yield handler.texts
+    finally:
+        package_logger.removeHandler(handler)

@@ -58,7 +58,7 @@ def test_the_page_says_how_the_input_was_read_and_how_to_repeat_it(run, scan_fil
     assert f"--test_data {scan_file}" in text
     assert re.findall(r"<h2[^>]*>([^<]*)<", text) == [
         *("Object", "Residuals", "Light", "Figures", "Refinement", "Training"),
-        *("What was decided about the input", "To repeat it"),
+        *("What was decided about the input", "To repeat it", "Versions"),
     ]
     metrics = json.loads(run.metrics.read_text())
     assert all(

@@ -1,0 +1,129 @@
+"""Whether a reconstruction can be trusted, by documented rules, in one sentence.
+
+A rule is a function of what `metrics.json` says; it returns the reason for a doubt, or nothing. The
+verdict is the worst level of the rules that have a reason. The numbers of the rules are those of
+reconstructions that were looked at: with a right model R lies within a fifth of the counting noise,
+with a rough probe at two to five times that, and a wrong image is hardly better than an empty one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Level = Literal["trust it", "look twice", "do not trust it"]
+LEVELS: tuple[Level, ...] = ("trust it", "look twice", "do not trust it")
+
+Metrics = Mapping[str, Any]
+Rule = Callable[[Metrics], str]
+
+HARDLY_BETTER = 0.5  # of what an empty object leaves above counting noise
+FAR_ABOVE_NOISE = 3.0  # times the R-factor of counting noise
+SMALL_R = 0.02  # R-factor below which a multiple of the noise is no reason for a doubt
+ENOUGH_FRC = 0.25  # of Nyquist, up to which halves of the data should agree
+FALLEN_BEHIND = 1.5  # R-free over R of all patterns; with more, noise was fitted
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A level, and why.
+
+    Attributes:
+        level: One of `LEVELS`.
+        reasons: A sentence each, the gravest first; at "trust it" what speaks for the image.
+    """
+
+    level: Level
+    reasons: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `metrics.json`."""
+        return {"level": self.level, "reasons": list(self.reasons)}
+
+
+def no_better_than_empty(said: Metrics) -> str:
+    """R is that of an empty object, or nearly."""
+    r_image, r_empty = said["r_factor"], said["r_factor_empty"]
+    r_noise = min(said["r_factor_noise"], r_empty)
+    if r_image < r_noise + HARDLY_BETTER * (r_empty - r_noise):
+        return ""
+    return (
+        f"the image explains the patterns hardly better than an empty object (R {r_image:.3g} "
+        f"and {r_empty:.3g})"
+    )
+
+
+def untrained(said: Metrics) -> str:
+    """The network had not been trained yet, and its image was not refined."""
+    if said["trained"]["steps"] != 0 or "refinement" in said:
+        return ""
+    return "the network was not trained yet"
+
+
+def halves_disagree(said: Metrics) -> str:
+    """Images from halves of the data have nothing in common but the coarsest features."""
+    halves = said.get("frc_halves")
+    if halves is None:
+        return ""
+    agreement = halves["resolution_of_nyquist"]["half_bit"]
+    if agreement >= ENOUGH_FRC:
+        return ""
+    return f"two halves of the data agree only up to {100 * agreement:.0f} % of Nyquist"
+
+
+def above_noise(said: Metrics) -> str:
+    """R is well above counting noise."""
+    r_image, r_noise = said["r_factor"], said["r_factor_noise"]
+    if r_image <= max(SMALL_R, FAR_ABOVE_NOISE * r_noise):
+        return ""
+    return (
+        f"the misfit is {r_image / r_noise:.2g} times counting noise (R {r_image:.3g} and "
+        f"{r_noise:.3g}): probe, positions or model are not right"
+    )
+
+
+def fitted_noise(said: Metrics) -> str:
+    """Held-out patterns are predicted much worse than the others are fitted."""
+    refinement = said.get("refinement")
+    if refinement is None or refinement["r_free"] <= max(SMALL_R, FALLEN_BEHIND * said["r_factor"]):
+        return ""
+    return (
+        f"held-out patterns are predicted worse (R-free {refinement['r_free']:.3g}) than the "
+        f"others are fitted (R {said['r_factor']:.3g})"
+    )
+
+
+def beyond_training(said: Metrics) -> str:
+    """The network's image of a scan unlike those that it was trained on."""
+    if not said["beyond_training"] or said.get("refinement", {}).get("outcome") == "refined":
+        return ""
+    return f"the network was trained on other scans, of {', '.join(said['beyond_training'])}"
+
+
+RULES: dict[Level, tuple[Rule, ...]] = {
+    "do not trust it": (no_better_than_empty, untrained, halves_disagree),
+    "look twice": (above_noise, fitted_noise, beyond_training),
+}
+
+
+def judge(said: Metrics) -> Verdict:
+    """The verdict on a reconstruction.
+
+    Args:
+        said: What `metrics.json` holds.
+    """
+    for level in reversed(LEVELS[1:]):
+        reasons = [reason for rule in RULES[level] if (reason := rule(said))]
+        if reasons:
+            milder = RULES["look twice"] if level != "look twice" else ()
+            return Verdict(level, (*reasons, *filter(None, (rule(said) for rule in milder))))
+    r_image, r_noise, r_empty = (
+        said[name] for name in ("r_factor", "r_factor_noise", "r_factor_empty")
+    )
+    good = [
+        f"the image explains the patterns within {r_image / r_noise:.2g} times counting noise "
+        f"(R {r_image:.3g}; an empty object has {r_empty:.3g})"
+    ]
+    if said.get("frc_halves"):
+        agreement = said["frc_halves"]["resolution_of_nyquist"]["half_bit"]
+        good.append(f"two halves of the data agree up to {100 * agreement:.0f} % of Nyquist")
+    return Verdict("trust it", tuple(good))

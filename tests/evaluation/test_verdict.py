@@ -1,0 +1,90 @@
+"""Each rule of the verdict has a case that it speaks of, and the good case that it does not."""
+
+import html
+import json
+
+import pytest
+
+from ptycho_torch.cli import main
+from ptycho_torch.evaluation.verdict import LEVELS, RULES, judge
+
+GOOD = {
+    "r_factor": 0.0011,
+    "r_factor_noise": 0.001,
+    "r_factor_empty": 0.09,
+    "trained": {"steps": 1000},
+    "beyond_training": [],
+    "frc_halves": {"resolution_of_nyquist": {"half_bit": 0.8}},
+    "refinement": {"r_free": 0.0012, "outcome": "mean"},
+}
+CASES = {
+    "no_better_than_empty": {"r_factor": 0.08},
+    "untrained": {"trained": {"steps": 0}, "refinement": None},
+    "halves_disagree": {"frc_halves": {"resolution_of_nyquist": {"half_bit": 0.1}}},
+    "above_noise": {"r_factor": 0.05, "refinement": None},
+    "fitted_noise": {"refinement": {"r_free": 0.03, "outcome": "refined"}},
+    "beyond_training": {"beyond_training": ["11.5 px step"]},
+}
+
+
+def said(**changes):
+    """`metrics.json` of a good image, with changes; None takes an entry out."""
+    return {name: value for name, value in (GOOD | changes).items() if value is not None}
+
+
+def test_a_good_image_is_trusted_and_the_reasons_have_numbers():
+    verdict = judge(said())
+    assert verdict.level == "trust it"
+    assert "1.1 times counting noise" in verdict.reasons[0]
+    assert "80 % of Nyquist" in verdict.reasons[1]
+
+
+def test_every_rule_has_a_case():
+    assert {rule.__name__ for rules in RULES.values() for rule in rules} == set(CASES)
+
+
+@pytest.mark.parametrize("level", RULES)
+def test_each_rule_gives_its_level(level):
+    for rule in RULES[level]:
+        changed = said(**CASES[rule.__name__])
+        assert rule(said()) == ""
+        assert rule(changed)
+        assert LEVELS.index(judge(changed).level) >= LEVELS.index(level)
+        assert rule(changed) in judge(changed).reasons
+
+
+def test_a_refined_image_does_not_need_a_trained_network():
+    assert judge(said(trained={"steps": 0})).level == "trust it"
+
+
+def test_the_gravest_reason_comes_first():
+    reasons = judge(said(r_factor=0.08)).reasons
+    assert "hardly better than an empty object" in reasons[0]
+    assert "times counting noise" in reasons[1]
+
+
+def test_the_page_opens_with_the_verdict_and_shows_every_warning(tmp_path, capsys):
+    """A network of one epoch, and a scan of another dose and step; --strict gives status 3."""
+    common = ["--quiet", "--accelerator", "cpu", "--output_dir"]
+    for name, flags in (
+        ("good", ["--n_side", "8"]),
+        ("poor", ["--n_side", "6", "--photons", "300"]),
+    ):
+        simulate = ["simulate", "--quiet", "--pattern_size", "32", "--output_dir"]
+        assert main([*simulate, str(tmp_path / name), *flags]) == 0
+    scans = [str(tmp_path / name / "scan.npz") for name in ("good", "poor")]
+    run = str(tmp_path / "run")
+    assert main(["train", "--train_data_file", scans[0], "--max_epochs", "1", *common, run]) == 0
+    capsys.readouterr()
+    image = tmp_path / "image"
+    words = ["infer", "--model_path", run, "--test_data", scans[1], "--strict", *common, str(image)]
+    status = main(words)
+    said = json.loads((image / "metrics.json").read_text())
+    assert status == (3 if said["verdict"]["level"] == "do not trust it" else 0)
+    page = (image / "report.html").read_text()
+    shown = capsys.readouterr().err
+    assert said["warnings"]
+    for text in (said["verdict"]["level"], *said["warnings"]):
+        assert html.escape(text, quote=False) in page.replace("&#x27;", "'")
+    assert said["warnings"][0] in shown
+    assert page.index(said["verdict"]["level"]) < page.index("<h2")
