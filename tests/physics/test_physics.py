@@ -104,6 +104,18 @@ def test_a_gaussian_beam_widens_in_the_near_field_as_the_theory_says():
     assert found.item() == pytest.approx(expected, rel=1e-6)  # the tail beyond the window
 
 
+def test_a_converging_beam_has_its_focus_where_its_wavefront_says():
+    """A phase of -pi N r^2 converges to a point at the distance with the Fresnel number N."""
+    y = torch.arange(64, dtype=torch.float64) - 32
+    squared, number = y[:, None] ** 2 + y**2, 0.01
+    beam = torch.exp(-squared / (4 * 4.0**2)) * torch.exp(-1j * math.pi * number * squared)
+    near = NearField(torch.tensor([number, number], dtype=torch.float64))
+    light = near.forward(beam[None, None], torch.zeros(1, 2).double()).abs().square()[0, 0]
+    found = (light.sum(1) * y**2).sum() / light.sum()
+    waist = 1 / (4 * math.pi * number * 4.0)  # of a Gaussian beam of variance 16 px^2
+    assert found.item() == pytest.approx(waist**2, rel=1e-6)
+
+
 def model_of(propagator, count=3, size=(16, 24)):
     """A forward model with all its parts, random patches and probe."""
     flux = torch.tensor([0.7, 1.1, 1.3], dtype=torch.float64)[:count]
