@@ -188,7 +188,8 @@ class RefinementLoop:
         )
         excess = scores["mean"] - scores[best]
         close = bool(scores["mean"].mean() <= TUNING.max_score_ratio * scores[best].mean())
-        tolerance = TUNING.standard_errors * excess.std() / math.sqrt(len(excess))
+        spread = excess.std() if len(excess) > 1 else 0.0
+        tolerance = TUNING.standard_errors * spread / math.sqrt(len(excess))
         chosen: Outcome = "mean" if close and excess.mean() <= tolerance else best
         answer = candidates[chosen]
         return chosen, self._predict(answer, self.held_out).r

@@ -78,10 +78,13 @@ def read_ptychodus(paths: Sequence[Path]) -> RawScan:
         bad = find_dataset(file, "bad_pixels")
         probe = find_dataset(product, "probe")
         weights = find_dataset(product, "opr_weights")
-        if probe is not None and (weights is not None or "opr_weights" in probe.attrs):
-            notes.append(
-                "opr_weights were left out: the probe is taken to be the same at all positions"
-            )
+        stored_weights = None
+        if weights is not None:
+            stored_weights = read_array(weights)
+        elif probe is not None and "opr_weights" in probe.attrs:
+            stored_weights = np.asarray(probe.attrs["opr_weights"])
+        if stored_weights is not None:
+            stored_weights = check_weights(product_path, stored_weights, len(index))[places]
         return RawScan(
             source=f"{patterns_path} and {product_path}",
             patterns=patterns if whole else select(patterns, chosen),
@@ -90,6 +93,7 @@ def read_ptychodus(paths: Sequence[Path]) -> RawScan:
             positions=positions[places],
             positions_unit="m",
             probe=read_optional(probe, PROBE_KINDS),
+            probe_weights=stored_weights,
             probe_key="probe",
             mask=None if bad is None else ~read_array(bad).astype(bool),
             scan_index=common,
@@ -102,6 +106,22 @@ def read_ptychodus(paths: Sequence[Path]) -> RawScan:
             far_field=number_attribute(product, "far_field") != 0,
             notes=tuple(notes),
         )
+
+
+def check_weights(path: Path, weights: NDArray, count: int) -> NDArray[np.float64]:
+    """The weights of the parts of a probe, (n, C).
+
+    Raises:
+        InputError: If they are no finite real numbers, or not as many as the positions.
+    """
+    if weights.dtype.kind not in "iuf" or weights.ndim != 2 or len(weights) != count:
+        raise InputError(
+            f"{path}: opr_weights is {weights.dtype} of shape {weights.shape}; expected real "
+            f"numbers of shape ({count}, C)"
+        )
+    if not np.isfinite(weights).all():
+        raise InputError(f"{path}: opr_weights holds values that are not finite")
+    return weights.astype(np.float64)
 
 
 Recognises = Callable[[h5py.File], bool]

@@ -25,6 +25,8 @@ class RawScan:
         positions_from: For object pixels, whether position 0 is the outer border of pixel 0, its
             "corner", or its "center".
         probe: Illumination modes at any scale, (H, W) or (..., M, H, W); None if the file has none.
+        probe_weights: Where the probe is (C, M, H, W) and changes over the scan: the weights of its
+            C parts in each exposure, (N, C).
         probe_key: Name of its place in the file; empty where the format has none.
         mask: Detector pixels to trust, bool, (H, W), True = good; None if all are.
         dark: Mean dark frame, (H, W), still in the patterns; None if there is none.
@@ -45,6 +47,7 @@ class RawScan:
     positions_unit: Literal["m", "px"]
     positions_from: Literal["corner", "center"] = "corner"
     probe: NDArray | None = None
+    probe_weights: NDArray | None = None
     probe_key: str = ""
     mask: NDArray | None = None
     dark: NDArray | None = None

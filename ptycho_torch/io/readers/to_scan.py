@@ -1,5 +1,7 @@
 """Make a `Scan` from the content of a file: units, orientation and scale are settled here."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,7 +71,10 @@ def to_scan(raw: RawScan, options: ReadingOptions) -> Scan:
     photons = float(check_patterns(where, view).mean())
     in_memory = isinstance(raw.patterns, np.ndarray) and isinstance(view, LazyPatterns)
     # 3. probe, at the photons of a mean pattern
-    probe, sentences = _probe(raw, photons, stored=stored, window=window.size, shape=good.shape)
+    fit = {"stored": stored, "window": window.size, "shape": good.shape}
+    constant, change = separate_change(raw)
+    probe, sentences = _probe(constant, photons, **fit)
+    components, weights = _components(constant, change, probe, **fit)
     # 4. positions
     if number is not None:
         pixel = near_field_pixel(raw, options, instrument)
@@ -87,6 +92,8 @@ def to_scan(raw: RawScan, options: ReadingOptions) -> Scan:
         source=raw.source,
         decisions=(*raw.notes, reason, *notes, *sentences),
         fresnel_number=number,
+        probe_components=components,
+        probe_weights=weights,
     )
 
 
@@ -256,6 +263,55 @@ def _probe(
         "mean pattern"
     )
     return (modes * scale).astype(np.complex64), notes
+
+
+Change = tuple[NDArray, NDArray[np.float64]]  # parts (C, M, H, W), and deviations (N, C)
+
+
+def separate_change(raw: RawScan) -> tuple[RawScan, Change | None]:
+    """The file's content with the mean probe, and how the probe changes over the scan.
+
+    Raises:
+        InputError: If weights and parts of the probe do not fit together.
+    """
+    weights = raw.probe_weights
+    if weights is None or raw.probe is None:
+        return raw, None
+    probe = np.asarray(raw.probe)
+    if probe.ndim != 4 or weights.shape[1] != len(probe):
+        raise InputError(
+            f"{raw.source}: {raw.probe_key} has shape {probe.shape} and its weights have "
+            f"{weights.shape}; expected (C, M, H, W) and (n, C)"
+        )
+    mean = weights.mean(axis=0)
+    deviations = weights - mean
+    changing = np.abs(deviations).max(axis=0) > 0
+    constant = replace(raw, probe=np.tensordot(mean, probe, axes=1))
+    return constant, (probe[changing], deviations[:, changing]) if changing.any() else None
+
+
+def _components(
+    constant: RawScan,
+    change: Change | None,
+    probe: NDArray[np.complex64] | None,
+    *,
+    stored: Shape,
+    window: Shape,
+    shape: Shape,
+) -> tuple[NDArray[np.complex64] | None, NDArray[np.float32] | None]:
+    """Components of a probe that changes, at the scale of the mean, and their weights."""
+    if change is None or probe is None:
+        return None, None
+    parts, deviations = change
+    fitted = []
+    for modes in (constant.probe, *parts):
+        stored_modes, _ = _stored_modes(replace(constant, probe=modes), stored, shape)
+        if stored_modes.shape[-2:] != shape:
+            stored_modes = resample_probe(stored_modes, window, shape)
+        fitted.append(stored_modes)
+    mean, *components = fitted
+    scale = float(np.linalg.norm(probe) / np.linalg.norm(mean))
+    return (np.stack(components) * scale).astype(np.complex64), deviations.astype(np.float32)
 
 
 def _stored_modes(

@@ -20,10 +20,10 @@ def write_result(run: RunDir, result: Reconstruction) -> None:
         InputError: If the experiment is not known in metres.
     """
     geometry = in_metres(result, "ptychodus")
-    _write_product(
-        run.product, geometry, result.object, result.origin_yx, result.probe, result.scan_index
-    )
-    log_omitted("a Ptychodus product", "the coverage")
+    _write_product(run.product, geometry, result.object, result.origin_yx, result)
+    named = {"flux": result.flux, "background": result.background}
+    omitted = ["the coverage", *(name for name, value in named.items() if value is not None)]
+    log_omitted("a Ptychodus product", ", ".join(omitted))
 
 
 def write_scan(path: Path, scan: Scan) -> None:
@@ -45,7 +45,8 @@ def write_scan(path: Path, scan: Scan) -> None:
     origin = np.floor(corners.min(axis=0)) - 1
     extent = (np.ceil(corners.max(axis=0)) + scan.pattern_shape - origin).astype(int) + 1
     empty = np.ones((int(extent[0]), int(extent[1])), dtype=np.complex64)
-    _write_product(path / PRODUCT, geometry, empty, origin, scan.need_probe(), scan.scan_index)
+    scan.need_probe()
+    _write_product(path / PRODUCT, geometry, empty, origin, scan)
 
 
 def _write_product(
@@ -53,10 +54,17 @@ def _write_product(
     geometry: SiGeometry,
     image: NDArray[np.complex64],
     origin_yx: NDArray[np.float64],
-    probe: NDArray[np.complex64],
-    scan_index: NDArray[np.int64],
+    measured: Scan | Reconstruction,
 ) -> None:
-    """Write a product; the centre of the object is that of its array."""
+    """Write a product; the centre of the object is that of its array.
+
+    A probe that changes over the scan is stored with its components, and ``opr_weights`` whose
+    first column, of the mean, is 1.
+    """
+    probe, scan_index = np.asarray(measured.probe), measured.scan_index
+    stack = probe[None]  # (C, M, H, W)
+    if measured.probe_components is not None:
+        stack = np.concatenate([stack, measured.probe_components])
     center_m = (origin_yx + np.array(image.shape) / 2) * np.array(geometry.pixel_m)
     with new_hdf5(path) as file:
         file.attrs["name"] = path.stem
@@ -71,7 +79,10 @@ def _write_product(
         file.attrs["far_field"] = True
         file["probe_position_indexes"] = scan_index
         file["probe_position_y_m"], file["probe_position_x_m"] = geometry.positions_m.T
-        stored_probe = file.create_dataset("probe", data=probe[None])  # (C, M, H, W)
+        stored_probe = file.create_dataset("probe", data=stack)
+        if measured.probe_weights is not None:
+            ones = np.ones((len(scan_index), 1), dtype=np.float32)
+            file["opr_weights"] = np.hstack([ones, measured.probe_weights])
         stored_object = file.create_dataset("object", data=image[None])  # (L, Y, X)
         for item in (stored_probe, stored_object):
             item.attrs["pixel_height_m"], item.attrs["pixel_width_m"] = geometry.pixel_m

@@ -16,8 +16,10 @@ from beamline_files import (
 )
 
 from ptycho_torch.config import ReadingOptions
+from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers import read_scan, scans_in
+from ptycho_torch.io.writers import ptychodus_writer
 
 
 @pytest.fixture
@@ -204,6 +206,47 @@ def test_a_pair_is_a_folder_two_paths_or_a_comma(write, tmp_path, measured):
             read_scan([half, half])
     second.unlink()
     with pytest.raises(InputError, match="expected the two files"):
+        read_scan(folder)
+
+
+@pytest.mark.parametrize("as_attribute", [True, False])
+def test_a_probe_that_changes_comes_back_from_a_ptychodus_product(tmp_path, as_attribute):
+    """The probe of every exposure, but for the scale, which the counts set."""
+    made = simulate_scan(photons=1e5, n_side=4, pattern_size=32).scan
+    rng = np.random.default_rng(0)
+    components = (0.1 * rng.standard_normal((2, 1, 32, 32)) * np.abs(made.probe)).astype(complex)
+    scan = dataclasses.replace(
+        made,
+        probe_components=components.astype(np.complex64),
+        probe_weights=rng.standard_normal((16, 2)).astype(np.float32),
+    )
+    ptychodus_writer.write_scan(tmp_path / "pair", scan)
+    if as_attribute:
+        with h5py.File(tmp_path / "pair" / "product.h5", "a") as file:
+            file["probe"].attrs["opr_weights"] = file["opr_weights"][()]
+            del file["opr_weights"]
+    again = read_scan(tmp_path / "pair")
+    points = np.arange(16)
+    expected, found = scan.probes_of(points), again.probes_of(points)
+    factor = np.vdot(expected, found) / np.vdot(expected, expected)
+    assert np.allclose(found, factor * expected, atol=1e-4 * float(np.abs(found).max()))
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        (np.ones((3, 1)), "expected real numbers of shape"),
+        (np.full((100, 1), np.nan), "not finite"),
+        (np.ones((100, 4)), "and its weights have"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, measured, weights, sentence):
+    folder = write_ptychodus(tmp_path / "pair", measured)
+    if len(weights) == 100:
+        weights = np.repeat(weights[:1], measured.n, axis=0)
+    with h5py.File(folder / "product.h5", "a") as file:
+        file["opr_weights"] = weights
+    with pytest.raises(InputError, match=sentence):
         read_scan(folder)
 
 
