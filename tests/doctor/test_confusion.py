@@ -173,7 +173,7 @@ SPOILED_NPZ = {
     ),
     "not a number": Spoiled(set_to((3, 4, 5), np.nan), "reader"),
     "negative": Spoiled(set_to((3, 4, 5), -2), "reader"),
-    "an empty pattern": Spoiled(set_to(5, 0), "reader"),
+    "an empty pattern": Spoiled(set_to(5, 0), "light"),
     "axes in the wrong order": Spoiled(counts(lambda p: np.moveaxis(p, 0, 2)), "reader"),
     "a position too few": Spoiled(places(lambda y, x: (y[:-1], x[:-1])), "reader"),
     "beam lost": Spoiled(with_values(faint), "light"),

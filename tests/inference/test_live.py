@@ -199,7 +199,7 @@ def test_a_plain_writer_that_flushes_is_followed(live, scan, trained, tmp_path):
 
 
 def test_what_a_killed_writer_left_is_reconstructed(live, scan, trained, tmp_path):
-    """Its file stays as it is: marked as open, which no ordinary program reads."""
+    """Its file stays as it is, marked as open; inference reads it as it would a growing one."""
     source = tmp_path / "scan.h5"
     writing = writer(write_swmr, source, scan, Pace(killed_at=64))
     seen = live(source, "--timeout_s", SILENT_S)
@@ -211,8 +211,7 @@ def test_what_a_killed_writer_left_is_reconstructed(live, scan, trained, tmp_pat
         h5py.File(source)
     assert 48 <= final["frames"] <= 64
     assert "nothing came for" in seen.said.read_text()
-    run = seen.run
-    found = assert_same_bits(run, run.recorded, trained, tmp_path / "image", map=run.recorded_map)
+    found = assert_same_bits(seen.run, source, trained, tmp_path / "image")
     assert len(found.positions_px) == final["frames"]
 
 
