@@ -295,8 +295,14 @@ class ReconstructionOptions(GroupOptions, SeedOptions):
             raise InputError(
                 "--probe_modes finds more modes by refining the probe; add --refine_probe"
             )
-        if self.probe_components not in ("auto", "off", "0") and self.refine == "0":
-            raise InputError("--probe_components is part of the refinement; add --refine auto")
+        if self.probe_components not in ("auto", "off", "0"):
+            if self.refine == "0":
+                raise InputError("--probe_components is part of the refinement; add --refine auto")
+            if self.refine_probe == "off":
+                raise InputError(
+                    "--probe_components refines the probe, and --refine_probe off does not; "
+                    "leave one of them out"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ class Verdict:
 
     Attributes:
         level: One of `LEVELS`.
-        reasons: A sentence each, the gravest first; at "trust it" what speaks for the image.
+        reasons: One sentence for each reason, the most serious first.
     """
 
     level: Level
@@ -105,7 +105,7 @@ RULES: dict[Level, tuple[Rule, ...]] = {
 }
 
 
-def judge(said: Metrics) -> Verdict:
+def verdict_on(said: Metrics) -> Verdict:
     """The verdict on a reconstruction.
 
     Args:

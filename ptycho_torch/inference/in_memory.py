@@ -154,7 +154,7 @@ def measurement_options(
         positions=switch(options.refine_positions),
         flux=switch(options.refine_flux),
         background=switch(options.refine_background),
-        probe="off" if not automatic else refined_probe,
+        probe="on" if components not in ("auto", 0) else refined_probe if automatic else "off",
         probe_components=components,
         probe_modes=len(result.probe) if options.probe_modes else None,
         seed=options.seed,

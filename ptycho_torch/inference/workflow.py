@@ -21,7 +21,7 @@ from ptycho_torch.errors import NotTrustedError
 from ptycho_torch.evaluation.metrics.residuals import pattern_residuals
 from ptycho_torch.evaluation.plots import save_amplitude, save_phase, save_residuals
 from ptycho_torch.evaluation.report import write_report
-from ptycho_torch.evaluation.verdict import judge
+from ptycho_torch.evaluation.verdict import verdict_on
 from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.inference.half_data import half_data_frc, to_dict
 from ptycho_torch.inference.in_memory import (
@@ -112,7 +112,7 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
             }
             training = {"beyond_training": unknown, "trained": about}
             said = found | timing | history | quality | training
-            verdict = judge(said)
+            verdict = verdict_on(said)
             said |= {"verdict": verdict.to_dict(), "warnings": list(warnings)}
             write_json(run.metrics, said)
             write_report(run)

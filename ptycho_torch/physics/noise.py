@@ -94,8 +94,8 @@ class NoiseModel(Protocol):
     def descent(self, intensity: Tensor, measured: Tensor) -> Tensor:
         """Half of minus the derivative of `misfit` with respect to the expected photons.
 
-        Multiplied with the waves it is the change that the counts call for, relative to them: 0
-        where the model is right.
+        Multiplied with the waves it is the direction in which the misfit falls; it is 0 where the
+        model is right.
 
         Args:
             intensity: Expected photons, real; may be overwritten.

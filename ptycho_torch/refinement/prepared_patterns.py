@@ -228,10 +228,10 @@ def cut(obj: Tensor, corners: Tensor, shape: tuple[int, int]) -> Tensor:
     return windows[corners[:, 0], corners[:, 1]]
 
 
-def expected_counts(
+def illuminated_patches(
     patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor
-) -> Tensor:
-    """Expected photons of some patterns, (B, H, W).
+) -> tuple[Tensor, Tensor]:
+    """Patches of the object, (B, H, W), and the probes as they fall there, (B, M, H, W).
 
     Args:
         patterns: All patterns.
@@ -239,10 +239,17 @@ def expected_counts(
         basis: From `shift_basis`.
         index: Of the patterns.
     """
-    model = patterns.model(index)
     patches = cut(obj, patterns.corners[index], patterns.shape)
-    probes = probes_at(patterns, patterns.shift_weights(index), basis)
-    return model.expected_counts(model.detector_waves(patches, probes))
+    return patches, probes_at(patterns, patterns.shift_weights(index), basis)
+
+
+def expected_counts(
+    patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor
+) -> Tensor:
+    """Expected photons of some patterns, (B, H, W); see `illuminated_patches`."""
+    model = patterns.model(index)
+    waves = model.detector_waves(*illuminated_patches(patterns, obj, basis, index))
+    return model.expected_counts(waves)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from ptycho_torch.physics.probe_modes import mode_boost
 from ptycho_torch.physics.probe_shift import photons_per_exposure
 from ptycho_torch.refinement.prepared_patterns import (
     PreparedPatterns,
-    cut,
-    probes_at,
+    illuminated_patches,
     shift_basis,
 )
 
@@ -114,7 +113,7 @@ class StepSettings:
 
 @dataclass(frozen=True)
 class Descent:
-    """Some patterns of a batch, and what their counts call for.
+    """Some patterns of a batch, and the direction in which their misfit falls.
 
     Attributes:
         index: Of the patterns, (B,).
@@ -259,17 +258,9 @@ def step_on_batch(
 
 
 def descent_of(patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor) -> Descent:
-    """What the counts of some patterns call for.
-
-    Args:
-        patterns: All patterns.
-        obj: Complex, (Y, X).
-        basis: From `shift_basis`.
-        index: Of the patterns.
-    """
+    """The direction of descent of some patterns; see `illuminated_patches`."""
     model = patterns.model(index)
-    patches = cut(obj, patterns.corners[index], patterns.shape)
-    probes = probes_at(patterns, patterns.shift_weights(index), basis)
+    patches, probes = illuminated_patches(patterns, obj, basis, index)
     waves = model.detector_waves(patches, probes)
     intensity = model.expected_counts(waves)
     slope = patterns.noise.descent(intensity.clone(), patterns.measured[index])

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ptycho_torch.cli import main
-from ptycho_torch.evaluation.verdict import LEVELS, RULES, judge
+from ptycho_torch.evaluation.verdict import LEVELS, RULES, verdict_on
 
 GOOD = {
     "r_factor": 0.0011,
@@ -33,7 +33,7 @@ def said(**changes):
 
 
 def test_a_good_image_is_trusted_and_the_reasons_have_numbers():
-    verdict = judge(said())
+    verdict = verdict_on(said())
     assert verdict.level == "trust it"
     assert "1.1 times counting noise" in verdict.reasons[0]
     assert "80 % of Nyquist" in verdict.reasons[1]
@@ -49,16 +49,16 @@ def test_each_rule_gives_its_level(level):
         changed = said(**CASES[rule.__name__])
         assert rule(said()) == ""
         assert rule(changed)
-        assert LEVELS.index(judge(changed).level) >= LEVELS.index(level)
-        assert rule(changed) in judge(changed).reasons
+        assert LEVELS.index(verdict_on(changed).level) >= LEVELS.index(level)
+        assert rule(changed) in verdict_on(changed).reasons
 
 
 def test_a_refined_image_does_not_need_a_trained_network():
-    assert judge(said(trained={"steps": 0})).level == "trust it"
+    assert verdict_on(said(trained={"steps": 0})).level == "trust it"
 
 
-def test_the_gravest_reason_comes_first():
-    reasons = judge(said(r_factor=0.08)).reasons
+def test_the_most_serious_reason_comes_first():
+    reasons = verdict_on(said(r_factor=0.08)).reasons
     assert "hardly better than an empty object" in reasons[0]
     assert "times counting noise" in reasons[1]
 

@@ -8,8 +8,8 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -247,9 +247,8 @@ def test_files_that_arrive_in_a_folder_are_one_scan(live, scan, trained, tmp_pat
 def address():
     """A ZeroMQ address without a port, so that tests can run side by side."""
     pytest.importorskip("zmq", reason="pyzmq is not installed")
-    path = Path(f"/tmp/ptycho_live_{os.getpid()}_{time.monotonic_ns()}")
-    yield f"ipc://{path}"
-    path.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is too long for a socket
+        yield f"ipc://{folder}/frames"
 
 
 def test_a_stream_with_every_fault_is_followed(live, scan, trained, address, tmp_path):

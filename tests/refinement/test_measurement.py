@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from ptycho_torch.config import ReconstructionOptions
 from ptycho_torch.data.measurement_faults import MeasurementFaults
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.evaluation.metrics.agreement import compare
+from ptycho_torch.inference.in_memory import measurement_options
 from ptycho_torch.physics.forward import position_gradient
 from ptycho_torch.refinement import RefineOptions
 from ptycho_torch.refinement.flux import FluxObserver
@@ -131,6 +133,16 @@ def test_what_is_on_is_refined_without_need():
     result = found_in(made, positions="on", flux="off", background="off", probe="off")
     assert result.scan.positions_px is not made.scan.positions_px
     assert position_error(result.scan.positions_px, made.truth.positions_px) < 0.05
+
+
+def test_components_that_are_asked_for_are_refined_with_a_number_of_epochs_too():
+    made = simulated(probe_drift=0.2)
+    options = ReconstructionOptions(refine="3", probe_components="1")
+    start = refine_from_uniform(made.scan, RefineOptions(epochs=3)).reconstruction
+    found = refine_measurement(made.scan, measurement_options(options, start), start=start)
+    assert found.scan.probe_components.shape == (1, *made.scan.probe.shape)
+    assert named(found)["probe_change"].value > 1  # % of the amplitude
+    assert found.scan.flux is None
 
 
 def test_a_scan_of_few_patterns_is_left_as_it_is():

@@ -356,6 +356,9 @@ def test_inference_with_refinement_keeps_patterns_out_and_reports(scan_file, sim
         ({"refine": "much"}, "expected a number of epochs or auto"),
         ({"refine_probe": "on"}, "add --refine auto"),
         ({"refine": "3", "probe_modes": 3}, "add --refine_probe"),
+        ({"probe_components": "2"}, "add --refine auto"),
+        ({"refine": "3", "probe_components": "2", "refine_probe": "off"}, "leave one of them out"),
+        ({"refine": "3", "probe_components": "many"}, "expected auto, off or a number"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, sentence):
