@@ -15,8 +15,9 @@ from ptycho_torch.data.augmentation import (
     random_input_fraction,
     split_photons,
 )
+from ptycho_torch.data.grouping import group_layout
 from ptycho_torch.data.scan import Group
-from ptycho_torch.physics.forward import predict_counts, scan_layout
+from ptycho_torch.physics.forward import predict_counts
 
 
 def random_group(height, width):
@@ -34,18 +35,44 @@ def random_group(height, width):
     )
 
 
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 12), (15, 15), (15, 16)])
+def complete_group(height, width, *, near_field):
+    """A group with all that a group may have: a probe for each pattern, and a background."""
+    group = random_group(height, width)
+    generator = torch.Generator().manual_seed(2)
+    factors = 1 + torch.rand(1, 5, 1, 1, 1, dtype=torch.float64, generator=generator)
+    background = torch.rand(1, height, width, dtype=torch.float64, generator=generator)
+    number = torch.tensor([[0.1, 0.2]], dtype=torch.float64) if near_field else None
+    return group._replace(
+        probe=group.probe[:, None] * factors, background=background, fresnel_number=number
+    )
+
+
+def image_and_counts(group, height, width):
+    """A random object, and what is expected of it."""
+    canvas = torch.randn(
+        1, 6 + height, 6 + width, dtype=torch.complex128, generator=torch.Generator().manual_seed(1)
+    )
+    return canvas, predict_counts(canvas, group_layout(group, tuple(canvas.shape[1:])))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "near_field"),
+    [
+        (16, 16, False),
+        (16, 12, False),
+        (15, 15, False),
+        (15, 16, False),
+        (15, 15, True),  # an even window has a Nyquist frequency, also of the exit wave
+        (15, 17, True),
+    ],
+)
 @pytest.mark.parametrize("symmetry", range(8))
-def test_a_mirrored_group_is_what_the_mirrored_object_gives(height, width, symmetry):
+def test_a_mirrored_group_is_what_the_mirrored_object_gives(height, width, near_field, symmetry):
     """The computed counts of the mirrored object under the mirrored probe are the mirrored
     counts.
     """
-    group = random_group(height, width)
-    rows, columns = 6 + height, 6 + width
-    canvas = torch.randn(
-        1, rows, columns, dtype=torch.complex128, generator=torch.Generator().manual_seed(1)
-    )
-    counts = predict_counts(canvas, scan_layout(group.corners_px, group.probe, (rows, columns)))
+    group = complete_group(height, width, near_field=near_field)
+    canvas, counts = image_and_counts(group, height, width)
     other = apply_symmetry(group._replace(counts=counts), symmetry)
 
     limit = (
@@ -55,12 +82,20 @@ def test_a_mirrored_group_is_what_the_mirrored_object_gives(height, width, symme
     for flag, axis in ((FLIP_Y, -2), (FLIP_X, -1)):
         image = image.flip(axis) if symmetry & flag else image
     image = image.mT if symmetry & TRANSPOSE else image
-    expected = predict_counts(
-        image, scan_layout(other.corners_px, other.probe, tuple(image.shape[1:]))
-    )
+    expected = predict_counts(image, group_layout(other, tuple(image.shape[1:])))
     assert torch.allclose(
         other.counts, expected, rtol=1e-6, atol=1e-6 * counts.max().item()
     )  # halves round to even
+
+
+def test_each_part_of_the_photons_expects_its_share_of_signal_and_background():
+    group = complete_group(16, 12, near_field=False)
+    canvas, counts = image_and_counts(group, 16, 12)
+    whole = group._replace(counts=counts.round())
+    parts = split_photons(whole, 0.3, torch.Generator().manual_seed(0))
+    for part, share in zip(parts, (0.3, 0.7), strict=True):
+        expected = predict_counts(canvas, group_layout(part, tuple(canvas.shape[1:])))
+        assert torch.allclose(expected, share * counts, rtol=1e-6)
 
 
 @pytest.mark.parametrize("symmetry", range(8))

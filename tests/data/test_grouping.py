@@ -4,13 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from ptycho_torch.data.grouping import (
     compact_regions,
     divide,
+    group_layout,
     join_groups,
     make_group,
 )
+from ptycho_torch.data.simulation import expected_counts, simulate_scan
+from ptycho_torch.physics.forward import predict_counts
 from ptycho_torch.train.datamodule import ScanDataModule
 
 
@@ -117,3 +121,28 @@ def test_a_long_scan_is_cut_across_its_longer_side():
     for region in compact_regions(positions, 4):
         assert np.ptp(positions[region, 1]) < 100
         assert np.ptp(positions[region, 0]) > 5
+
+
+def test_a_group_expects_what_the_simulation_makes_of_flux_components_and_background():
+    """The simulation composes the probe of each pattern by itself."""
+    made = simulate_scan(photons=1e5, n_side=4, pattern_size=32)
+    rng = np.random.default_rng(0)
+    known = {
+        "flux": rng.uniform(0.5, 1.5, 16),
+        "probe_components": (0.1 * rng.standard_normal((2, 1, 1, 1)) * made.scan.probe).astype(
+            np.complex64
+        ),
+        "probe_weights": rng.standard_normal((16, 2)).astype(np.float32),
+    }
+    background = rng.uniform(0, 5, (32, 32)).astype(np.float32)
+    expected, _ = expected_counts(
+        made.truth.object, made.scan.probe, made.scan.positions_px, **known
+    )
+    points = np.array([9, 2, 5])
+    scan = replace(made.scan, background=background, **known)
+    group = make_group(scan, points)
+    corners = torch.from_numpy(scan.corners_px()[points]).float()[None]
+    truth = torch.from_numpy(made.truth.object)[None]
+    layout = group_layout(group._replace(corners_px=corners), tuple(truth.shape[1:]))
+    found = predict_counts(truth, layout)[0].numpy()
+    assert np.allclose(found, expected[points] + background, rtol=1e-3, atol=1e-2)  # float32
