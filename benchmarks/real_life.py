@@ -287,9 +287,11 @@ def infer(network: Path, scan: Path, output: Path, flags: Sequence[str]) -> Comm
 
 
 def findings_of(run: RunDir) -> tuple[str, ...]:
-    """What an inference says that it found about the measurement."""
-    refinement = json.loads(run.metrics.read_text()).get("refinement") or {}
-    return tuple(item["text"] for item in refinement.get("findings", ()))
+    """What an inference says that it found about the measurement, lost positions included."""
+    said = json.loads(run.metrics.read_text())
+    refinement = said.get("refinement") or {}
+    lost = [text.rpartition(": ")[2] for text in said["warnings"] if "the position" in text]
+    return (*lost, *(item["text"] for item in refinement.get("findings", ())))
 
 
 def figures_of(result: Reconstruction, made: Simulation) -> Figures:
