@@ -81,6 +81,7 @@ def _judge(folder: Path, known: RunDir, result: RunDir) -> None:
         pair,
         ring_curves(pair.image, pair.reference, pair="truth"),
         names=("reconstruction", "known object"),
+        pixel_size_m=truth.pixel_size_m,
     )
     text = (
         f"an object that the network has not seen, against the simulated truth:\n"

@@ -23,7 +23,7 @@ def save_examination(path: Path, scan: Scan, sample: Sample, findings: list[Find
     plot_mean(axes[0, 0], scan, sample)
     plot_positions(axes[0, 1], scan, sample)
     if scan.probe is not None:
-        plot_probe(axes[0, 2], scan.probe)
+        plot_probe(axes[0, 2], scan.probe, scan.pixel_size_m)
     else:
         axes[0, 2].text(0.5, 0.5, "no probe", ha="center")
         axes[0, 2].set_axis_off()

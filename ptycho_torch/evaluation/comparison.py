@@ -73,7 +73,11 @@ def compare_files(config: CompareConfig) -> tuple[Comparison, RunDir]:
     with run.claim("compare", overwrite=config.overwrite):
         write_json(run.comparison, to_dict(comparison))
         save_comparison(
-            run.comparison_picture, comparison.pair, comparison.curves, names=_names(*paths)
+            run.comparison_picture,
+            comparison.pair,
+            comparison.curves,
+            names=_names(*paths),
+            pixel_size_m=comparison.pixel_size_m,
         )
     logger.info("compared: %s, %s", run.comparison, run.comparison_picture)
     return comparison, run

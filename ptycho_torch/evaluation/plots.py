@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,15 +12,18 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
 
 from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.evaluation.displayed_phase import PhaseRange, phase_range, without_ramp
 from ptycho_torch.evaluation.metrics.agreement import AlignedPair
 from ptycho_torch.evaluation.metrics.frc import RingCurves
 from ptycho_torch.evaluation.metrics.residuals import Residuals
 from ptycho_torch.io.files import atomic_write
 
 SEEN = 0.01  # of the largest coverage; darker pixels are left blank
+LIT = 0.25  # of the median coverage; darker pixels are noisy, and do not decide about the colours
 DPI = 150
 CRITERION_LABELS = {"one_bit": "1 bit", "half_bit": "1/2 bit", "one_seventh": "1/7 criterion"}
 MARKERS_PT = 230.0  # width of all markers of a row together, about that of the axes
+TICKS = 5  # intervals of the x axis; large coordinates of more ticks would overlap
 PANEL_IN = (6.0, 5.0)  # width and height
 PATTERN_FLOOR = 0.5  # photons; a logarithmic picture shows one photon and blanks none
 
@@ -40,7 +44,7 @@ def panels(count: int = 1) -> tuple[Figure, list[Axes]]:
     room = {
         "left": 0.14,
         "right": 0.88,
-        "bottom": 0.11 / count,
+        "bottom": 0.14 / count,
         "top": 1 - 0.07 / count,
         "hspace": 0.22,
     }
@@ -66,72 +70,114 @@ def show_image(
     style = {"extent": extent, "interpolation": "nearest"} | style
     drawn = axes.imshow(image, **style)  # type: ignore[arg-type]
     axes.set_title(title)
+    axes.xaxis.set_major_locator(MaxNLocator(TICKS))
     figure = axes.get_figure()
     if figure is not None:
         figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85)
     return axes
 
 
-def crop_to_seen(result: Reconstruction) -> tuple[NDArray[np.complex64], NDArray[np.bool_], Extent]:
-    """The part of the object that the probe illuminated, what of it was seen, and its extent."""
+class SeenPart(NamedTuple):
+    """The part of an object that the probe illuminated.
+
+    Attributes:
+        image: The object, (Y, X).
+        seen: Pixels that are drawn; the others are left blank, (Y, X).
+        lit: Pixels with enough light to choose the colours by, (Y, X).
+        extent: Of the picture, in the frame of the scan's positions.
+    """
+
+    image: NDArray[np.complex64]
+    seen: NDArray[np.bool_]
+    lit: NDArray[np.bool_]
+    extent: Extent
+
+
+def crop_to_seen(result: Reconstruction) -> SeenPart:
+    """The part of the object that the probe illuminated."""
     seen = result.coverage > SEEN * result.coverage.max()
+    lit = result.coverage > LIT * np.median(result.coverage[seen])
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     image = result.object[window]
     top, left = result.origin_yx + np.array([rows[0], columns[0]]) - 0.5
-    return image, seen[window], (left, left + image.shape[1], top + image.shape[0], top)
+    extent = (left, left + image.shape[1], top + image.shape[0], top)
+    return SeenPart(image, seen[window], lit[window], extent)
 
 
 def plot_amplitude(axes: Axes, result: Reconstruction, *, title: str = "Amplitude") -> Axes:
     """Amplitude of the object, over the coordinates of the scan."""
-    image, seen, extent = crop_to_seen(result)
-    low, high = np.percentile(np.abs(image[seen]), [0.5, 99.5])
+    image, seen, lit, extent = crop_to_seen(result)
+    low, high = np.percentile(np.abs(image[lit]), [0.5, 99.5])
     amplitude = np.where(seen, np.abs(image), np.nan)
     show_image(
         axes,
         amplitude,
         title=title,
-        unit="amplitude",
+        unit="amplitude [1]",
         extent=extent,
         cmap="viridis",
         vmin=low,
         vmax=high,
     )
-    return _draw_scale(_label_pixels(axes), result)
+    return draw_scale_bar(_label_pixels(axes), result.pixel_size_m)
 
 
 def plot_phase(axes: Axes, result: Reconstruction, *, title: str = "Phase") -> Axes:
-    """Phase of the object relative to its mean, in cyclic colours, over the scan coordinates."""
-    image, seen, extent = crop_to_seen(result)
-    phase = np.where(seen, np.angle(image * np.exp(-1j * np.angle(image[seen].mean()))), np.nan)
-    reach = min(np.pi, 1.1 * float(np.percentile(np.abs(phase[seen]), 99.5)))
+    """Phase of the object over the coordinates of the scan, without its mean and its ramp.
+
+    The colours are cyclic where the phase wraps, and sequential where it does not.
+    """
+    image, seen, lit, extent = crop_to_seen(result)
+    flat, ramp = without_ramp(image, lit)
+    span = phase_range(np.angle(flat[lit]))
+    phase = np.where(seen, span.on_branch(np.angle(flat)), np.nan)
     show_image(
         axes,
         phase,
         title=title,
         unit="phase [rad]",
         extent=extent,
-        cmap="twilight_shifted",
-        vmin=-reach,
-        vmax=reach,
+        cmap=phase_colours(span),
+        vmin=span.low,
+        vmax=span.high,
     )
-    return _draw_scale(_label_pixels(axes), result)
+    _label_pixels(axes)
+    y, x = np.round(ramp, 2) + 0.0  # no negative zero
+    removed = f"{x:+.2f} rad (x), {y:+.2f} rad (y)".replace("-", "\N{MINUS SIGN}")
+    axes.set_xlabel(f"x [object pixels]\nremoved ramp: {removed}")
+    return draw_scale_bar(axes, result.pixel_size_m)
 
 
-def _draw_scale(axes: Axes, result: Reconstruction) -> Axes:
+def phase_colours(span: PhaseRange) -> str:
+    """The colour map of a phase."""
+    return "twilight_shifted" if span.wraps else "magma"
+
+
+def draw_scale_bar(axes: Axes, pixel_size_m: tuple[float, float] | None) -> Axes:
     """Draw a scale bar, at most a quarter of the picture, where the pixel size is known."""
-    if result.pixel_size_m is None:
+    if pixel_size_m is None:
         return axes
     left, right = axes.get_xlim()
-    pixel_m = result.pixel_size_m[1]
-    longest_m = 0.25 * (right - left) * pixel_m
+    longest_m = 0.25 * (right - left) * pixel_size_m[1]
     decade_m = 10.0 ** np.floor(np.log10(longest_m))
     length_m = max(step * decade_m for step in (1, 2, 5) if step * decade_m <= longest_m)
-    label = f"{1e6 * length_m:g} µm" if length_m >= 1e-6 else f"{1e9 * length_m:g} nm"
-    axes.add_artist(
-        AnchoredSizeBar(axes.transData, length_m / pixel_m, label, "lower right", pad=0.3, sep=3)
+    bar = AnchoredSizeBar(
+        axes.transData,
+        length_m / pixel_size_m[1],
+        length_text(length_m),
+        "lower right",
+        pad=0.3,
+        sep=3,
     )
+    bar.patch.set(alpha=0.8, linewidth=0)
+    axes.add_artist(bar)
     return axes
+
+
+def length_text(length_m: float) -> str:
+    """A length in nanometres or micrometres, to three digits."""
+    return f"{1e6 * length_m:.3g} µm" if length_m >= 1e-6 else f"{1e9 * length_m:.3g} nm"
 
 
 def _label_pixels(axes: Axes) -> Axes:
@@ -141,11 +187,17 @@ def _label_pixels(axes: Axes) -> Axes:
     return axes
 
 
-def plot_probe(axes: Axes, probe: NDArray[np.complex64], *, title: str = "Probe") -> Axes:
-    """Intensity of the illumination, all modes together."""
+def plot_probe(
+    axes: Axes,
+    probe: NDArray[np.complex64],
+    pixel_size_m: tuple[float, float] | None,
+    *,
+    title: str = "Probe",
+) -> Axes:
+    """Intensity of the illumination, all modes together, (M, H, W)."""
     intensity = np.sum(np.abs(probe) ** 2, axis=0)
     show_image(axes, intensity, title=title, unit="photons / pixel", extent=None, cmap="magma")
-    return _label_pixels(axes)
+    return draw_scale_bar(_label_pixels(axes), pixel_size_m)
 
 
 def plot_pattern(axes: Axes, counts: NDArray, *, title: str = "Pattern") -> Axes:
@@ -181,19 +233,19 @@ def plot_history(axes: Axes, rows: Sequence[Mapping[str, float]]) -> Axes:
 def plot_refinement(
     axes: Axes, r_work: Sequence[float], r_free: Sequence[float], kept: Sequence[bool]
 ) -> Axes:
-    """R-factors over the passes of a refinement, from its start on, and which passes were kept."""
+    """R-factors over the epochs of a refinement, from its start on, and which of them were kept."""
     axes.plot(r_work, color="tab:blue", label="R-work, patterns that it used")
-    axes.plot(r_free, color="tab:orange", label="R-free, patterns kept out")
+    axes.plot(r_free, color="tab:orange", label="R-free, held-out patterns")
     chosen = [number for number, good in enumerate(kept) if good]
     axes.plot(
         chosen,
         [r_free[number] for number in chosen],
         "o",
         color="tab:orange",
-        label="pass that was kept",
+        label="epoch that was kept",
     )
-    axes.set_xlabel("pass")
-    axes.set_ylabel("R-factor")
+    axes.set_xlabel("epoch of the refinement")
+    axes.set_ylabel("R-factor [1]")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -227,7 +279,7 @@ def save_simulation(path: Path, scan: Scan, truth: Reconstruction) -> None:
     axes = figure.subplots(2, 2)
     plot_amplitude(axes[0, 0], truth)
     plot_phase(axes[0, 1], truth)
-    plot_probe(axes[1, 0], truth.probe)
+    plot_probe(axes[1, 0], truth.probe, truth.pixel_size_m)
     plot_pattern(axes[1, 1], scan.counts[len(scan) // 2])
     save_figure(path, figure)
 
@@ -241,7 +293,7 @@ def plot_rings(axes: Axes, curves: RingCurves, *, title: str = "Fourier ring cor
         axes.plot(curves.frequency, threshold, style, label=f"{CRITERION_LABELS[name]}: {found}")
     axes.set_title(title)
     axes.set_xlabel("spatial frequency [Nyquist]")
-    axes.set_ylabel("correlation")
+    axes.set_ylabel("correlation [1]")
     axes.set_xlim(0, 1)
     axes.set_ylim(min(-0.1, 1.1 * float(curves.correlation.min())), 1.05)
     axes.grid(alpha=0.3)
@@ -250,7 +302,12 @@ def plot_rings(axes: Axes, curves: RingCurves, *, title: str = "Fourier ring cor
 
 
 def save_comparison(
-    path: Path, pair: AlignedPair, curves: RingCurves, *, names: tuple[str, str]
+    path: Path,
+    pair: AlignedPair,
+    curves: RingCurves,
+    *,
+    names: tuple[str, str],
+    pixel_size_m: tuple[float, float] | None,
 ) -> None:
     """Picture of two aligned images, their difference, and their ring correlation.
 
@@ -259,6 +316,7 @@ def save_comparison(
         pair: The images.
         curves: Their ring correlation.
         names: What the image and its reference are called.
+        pixel_size_m: Object pixel ``(y, x)``, where known.
     """
     figure = Figure(figsize=(18, 7.5), layout="constrained")
     axes = figure.subplot_mosaic(
@@ -271,50 +329,42 @@ def save_comparison(
     top, left = pair.origin_yx - 0.5
     rows, columns = pair.image.shape
     extent = (left, left + columns, top + rows, top)
-    quantities = (
-        ("a", "Amplitude", "amplitude", (np.abs(pair.image), np.abs(pair.reference)), "viridis"),
-        ("p", "Phase", "phase [rad]", pair.phases(), "twilight_shifted"),
+    above, below = (
+        [axes[f"{place} {key}"] for place in ("image", "reference", "difference")] for key in "ap"
     )
-    for key, quantity, unit, images, colours in quantities:
-        low, high = _range(images[1], cyclic=key == "p")
-        for place, name, image in zip(("image", "reference"), names, images, strict=True):
-            shown = axes[f"{place} {key}"]
-            show_image(
-                shown,
-                image,
-                title=f"{quantity}: {name}",
-                unit=unit,
-                extent=extent,
-                cmap=colours,
-                vmin=low,
-                vmax=high,
-            )
-        difference = images[0] - images[1]
-        reach = float(np.percentile(np.abs(difference), 99.5)) or np.finfo(np.float64).tiny
-        shown = axes[f"difference {key}"]
-        show_image(
-            shown,
-            difference,
-            title=f"{quantity}: difference",
-            unit=unit,
-            extent=extent,
-            cmap="RdBu_r",
-            vmin=-reach,
-            vmax=reach,
-        )
-        for place in ("image", "reference", "difference"):
-            _label_pixels(axes[f"{place} {key}"])
+    image, reference = np.abs(pair.image), np.abs(pair.reference)
+    low, high = np.percentile(reference, [0.5, 99.5])
+    colours: dict[str, Any] = {"cmap": "viridis", "vmin": low, "vmax": high}
+    shown = (image, reference, image - reference)
+    _plot_pair(above, shown, names, ("Amplitude", "amplitude [1]"), colours, extent)
+    image, reference = pair.phases()
+    span = phase_range(reference)
+    colours = {"cmap": phase_colours(span), "vmin": span.low, "vmax": span.high}
+    shown = (span.on_branch(image), span.on_branch(reference), image - reference)
+    _plot_pair(below, shown, names, ("Phase", "phase [rad]"), colours, extent)
+    for one in above + below:
+        draw_scale_bar(_label_pixels(one), pixel_size_m)
     plot_rings(axes["frc"], curves)
     save_figure(path, figure)
 
 
-def _range(image: NDArray[np.float64], *, cyclic: bool) -> tuple[float, float]:
-    """Limits of the colours of an image; those of a phase are symmetric, and at most pi."""
-    if cyclic:
-        reach = min(np.pi, 1.1 * float(np.percentile(np.abs(image), 99.5)))
-        return -reach, reach
-    low, high = np.percentile(image, [0.5, 99.5])
-    return float(low), float(high)
+def _plot_pair(
+    axes: Sequence[Axes],
+    images: Sequence[NDArray[np.float64]],
+    names: tuple[str, str],
+    quantity: tuple[str, str],
+    colours: Mapping[str, Any],
+    extent: Extent,
+) -> None:
+    """An image and its reference in the same colours, and their difference."""
+    *pair, difference = images
+    name, unit = quantity
+    for shown, image, which in zip(axes[:2], pair, names, strict=True):
+        show_image(shown, image, title=f"{name}: {which}", unit=unit, extent=extent, **colours)
+    reach = float(np.percentile(np.abs(difference), 99.5)) or np.finfo(np.float64).tiny
+    style = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
+    title = f"{name}: difference"
+    show_image(axes[2], difference, title=title, unit=unit, extent=extent, **style)
 
 
 def plot_over_scan(
@@ -324,6 +374,7 @@ def plot_over_scan(
     *,
     title: str,
     unit: str,
+    pixel_size_m: tuple[float, float] | None,
 ) -> Axes:
     """A value of each scan point at its place, (N,); NaN is left blank."""
     width_px = float(np.ptp(positions_px, axis=0).max())
@@ -345,22 +396,34 @@ def plot_over_scan(
     figure = axes.get_figure()
     if figure is not None:
         figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85)
-    return _label_pixels(axes)
+    return draw_scale_bar(_label_pixels(axes), pixel_size_m)
 
 
 def save_residuals(
-    path: Path, positions_px: NDArray[np.float64], residuals: Residuals, halves: RingCurves | None
+    path: Path,
+    positions_px: NDArray[np.float64],
+    residuals: Residuals,
+    halves: RingCurves | None,
+    pixel_size_m: tuple[float, float] | None,
 ) -> None:
     """Write the picture of the residuals over the scan, and of the ring correlation of halves."""
     figure, axes = panels(3 if halves else 2)
     chi2_per_dof = np.where(
         residuals.dof > 0, residuals.chi2 / np.maximum(residuals.dof, 1), np.nan
     )
-    plot_over_scan(
-        axes[0], positions_px, residuals.r_factor, title="R-factor of each pattern", unit="R"
-    )
-    title = f"$\\chi^2$ of each pattern, {residuals.chi2_per_dof:.3g} in all"
-    plot_over_scan(axes[1], positions_px, chi2_per_dof, title=title, unit="per degree of freedom")
+    total = f"{residuals.chi2_per_dof:.3g}"
+    for place, values, title, unit in (
+        (axes[0], residuals.r_factor, "R-factor of each pattern", "R-factor [1]"),
+        (
+            axes[1],
+            chi2_per_dof,
+            f"$\\chi^2$ of each pattern, {total} in all",
+            "per degree of freedom",
+        ),
+    ):
+        plot_over_scan(
+            place, positions_px, values, title=title, unit=unit, pixel_size_m=pixel_size_m
+        )
     if halves:
         plot_rings(axes[2], halves, title="Correlation of two random halves of the scan")
     save_figure(path, figure)

@@ -12,7 +12,13 @@ from matplotlib.axes import Axes
 from ptycho_torch.config.yaml_file import read_yaml
 from ptycho_torch.data.scan import Reconstruction
 from ptycho_torch.errors import InputError
-from ptycho_torch.evaluation.plots import panels, plot_probe, plot_refinement, show_image
+from ptycho_torch.evaluation.plots import (
+    draw_scale_bar,
+    panels,
+    plot_probe,
+    plot_refinement,
+    show_image,
+)
 from ptycho_torch.html.page import (
     Block,
     Command,
@@ -83,7 +89,7 @@ def describe(run: RunDir) -> Page:
             alt="Coverage: light on the object over the scan",
         ),
         Picture(
-            _draw(lambda axes: plot_probe(axes, result.probe)),
+            _draw(lambda axes: plot_probe(axes, result.probe, result.pixel_size_m)),
             alt="Intensity of the probe, all modes together",
         ),
     ]
@@ -210,6 +216,6 @@ def _plot_coverage(axes: Axes, result: Reconstruction) -> Axes:
     top, left = result.origin_yx
     extent = (left, left + width, top + height, top)
     axes.set(xlabel="x [object pixels]", ylabel="y [object pixels]")
-    return show_image(
-        axes, result.coverage, title="Coverage", unit="fraction of the largest", extent=extent
-    )
+    unit = "fraction of the largest"
+    show_image(axes, result.coverage, title="Coverage", unit=unit, extent=extent)
+    return draw_scale_bar(axes, result.pixel_size_m)

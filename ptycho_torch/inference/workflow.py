@@ -100,7 +100,7 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
         # 4. files
         if comm.is_global_zero:
             write_picture(run, result, config)
-            save_residuals(run.residuals, scan.positions_px, residuals, halves)
+            save_residuals(run.residuals, scan.positions_px, residuals, halves, scan.pixel_size_m)
             found = image_metrics(result, scan, residuals, refined=bool(history))
             timing = {
                 "duration_s": duration_s,

@@ -10,12 +10,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho_torch.data.scan import Instrument
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import MAX_ARRAY_BYTES, check_mask, check_real
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
 
 PATTERN_KEYS = ("diff3d", "diffraction")
 POSITION_KEYS = ("ycoords", "xcoords")
+SIZE_KEYS = {"pixel_size_m": 2, "detector_pixel_m": 2, "energy_ev": 1, "distance_m": 1}  # values
 DAMAGE = (  # what damaged bytes make NumPy and zipfile raise
     OSError,
     ValueError,
@@ -48,7 +50,7 @@ def read_npz(paths: Sequence[Path]) -> RawScan:
     """
     (path,) = paths
     arrays = load_arrays(
-        path, {*PATTERN_KEYS, *POSITION_KEYS, "probeGuess", "scan_index", "bad_pixels"}
+        path, {*PATTERN_KEYS, *POSITION_KEYS, *SIZE_KEYS, "probeGuess", "scan_index", "bad_pixels"}
     )
     positions = np.stack([_positions(path, arrays, key) for key in POSITION_KEYS], axis=1)
     patterns, key, notes = _patterns(path, arrays, len(positions))
@@ -77,6 +79,12 @@ def read_npz(paths: Sequence[Path]) -> RawScan:
         probe_key="probeGuess",
         mask=_mask(path, arrays, patterns.shape[1:]),
         scan_index=index,
+        instrument=Instrument(
+            energy_ev=_size(path, arrays, "energy_ev")[0],
+            distance_m=_size(path, arrays, "distance_m")[0],
+            detector_pixel_m=_pair(path, arrays, "detector_pixel_m"),
+        ),
+        object_pixel_m=_pair(path, arrays, "pixel_size_m"),
         notes=(*notes, *origin_notes, *([same] if same else ())),
     )
 
@@ -152,6 +160,27 @@ def _positions(path: Path, arrays: Arrays, key: str) -> NDArray[np.float64]:
             "expected equal lengths"
         )
     return values
+
+
+def _size(path: Path, arrays: Arrays, key: str) -> list[float] | list[None]:
+    """Positive numbers that this package writes, `SIZE_KEYS` of them; None for each if missing."""
+    values, count = arrays.get(key), SIZE_KEYS[key]
+    if values is None:
+        return [None] * count
+    if values.dtype.kind not in "iuf" or values.size not in (1, count):
+        raise InputError(
+            f"{path}: {key} is {values.dtype} of shape {values.shape}; expected {count} positive "
+            f"number{'s' if count > 1 else ''}"
+        )
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        raise InputError(f"{path}: {key} is {values.ravel()}; expected positive numbers")
+    return np.broadcast_to(values.ravel(), count).astype(float).tolist()
+
+
+def _pair(path: Path, arrays: Arrays, key: str) -> tuple[float, float] | None:
+    """A length ``(y, x)``, in metres."""
+    height, width = _size(path, arrays, key)
+    return None if height is None or width is None else (height, width)
 
 
 def _positions_from(

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.io.files import write_npz
-from ptycho_torch.io.writers.si_geometry import log_omitted
 
 
 def write_reconstruction(path: Path, result: Reconstruction) -> None:
@@ -31,17 +30,14 @@ def write_reconstruction(path: Path, result: Reconstruction) -> None:
         for key, (values, kind) in measurement.items()
         if values is not None
     }
-    known = {"pixel_size_m": result.pixel_size_m, **vars(result.instrument)}
-    fields |= {
-        key: np.asarray(value, dtype=np.float64)
-        for key, value in known.items()
-        if value is not None
-    }
-    write_npz(path, fields)
+    write_npz(path, fields | _known_sizes(result))
 
 
 def write_scan(path: Path, scan: Scan) -> None:
-    """Write a scan: ``diff3d``, ``xcoords``, ``ycoords``, ``probeGuess``, ``scan_index``."""
+    """Write a scan: ``diff3d``, ``xcoords``, ``ycoords``, ``probeGuess``, ``scan_index``.
+
+    Object pixel, energy, distance and detector pixel have the keys of a reconstruction.
+    """
     fields: dict[str, NDArray] = {
         "diff3d": scan.counts[:],
         "xcoords": scan.positions_px[:, 1],
@@ -52,8 +48,14 @@ def write_scan(path: Path, scan: Scan) -> None:
     fields["scan_index"] = scan.scan_index
     if not scan.mask.all():
         fields["bad_pixels"] = ~scan.mask
-    write_npz(path, fields)
-    known = {"pixel_size_m": scan.pixel_size_m, **vars(scan.instrument)}
-    log_omitted(
-        "an NPZ file", ", ".join(name for name, value in known.items() if value is not None)
-    )
+    write_npz(path, fields | _known_sizes(scan))
+
+
+def _known_sizes(item: Scan | Reconstruction) -> dict[str, NDArray]:
+    """Object pixel and known facts about the experiment."""
+    known = {"pixel_size_m": item.pixel_size_m, **vars(item.instrument)}
+    return {
+        key: np.asarray(value, dtype=np.float64)
+        for key, value in known.items()
+        if value is not None
+    }

@@ -228,6 +228,9 @@ BAD = {
         "expected real numbers of shape .n,.",
     ),
     "scan index": (lambda a: {"scan_index": np.arange(5)}, "expected 12 whole numbers"),
+    "pixel size": (lambda a: {"pixel_size_m": np.array([1e-8, 0.0])}, "expected positive numbers"),
+    "energy": (lambda a: {"energy_ev": np.arange(3.0)}, r"energy_ev is .* expected 1 positive"),
+    "distance": (lambda a: {"distance_m": np.array("1 m")}, "distance_m is <U3"),
     "mask size": (
         lambda a: {"bad_pixels": np.zeros((4, 4), dtype=bool)},
         "bad_pixels is bool of shape",
@@ -262,6 +265,13 @@ def test_files_that_are_no_npz_are_told_apart(tmp_path, write):
     for path, sentence in sentences.items():
         with pytest.raises(InputError, match=sentence):
             read_scan(path)
+
+
+def test_lengths_and_energy_are_read_where_the_file_has_them(write):
+    plain = read_scan(write())
+    assert (plain.pixel_size_m, plain.instrument.energy_ev) == (None, None)
+    scan = read_scan(write(pixel_size_m=np.array([2e-8, 3e-8]), energy_ev=np.array(8000.0)))
+    assert (scan.pixel_size_m, scan.instrument.energy_ev) == ((2e-8, 3e-8), 8000.0)
 
 
 def test_writing_and_reading_a_scan_changes_nothing(simulation, scan_file):

@@ -51,9 +51,8 @@ def test_a_scan_comes_back(format_name, tmp_path, scan):
     assert abs(np.vdot(back.probe, scan.probe)) == pytest.approx(
         np.linalg.norm(back.probe) * np.linalg.norm(scan.probe), rel=FLOAT32
     )
-    if format_name != "npz":
-        assert back.pixel_size_m == pytest.approx(scan.pixel_size_m)
-        assert back.instrument.energy_ev == pytest.approx(scan.instrument.energy_ev)
+    assert back.pixel_size_m == pytest.approx(scan.pixel_size_m)
+    assert back.instrument.energy_ev == pytest.approx(scan.instrument.energy_ev)
 
 
 @pytest.mark.parametrize("format_name", sorted(set(SCAN_WRITERS) - {"npz"}))
@@ -67,7 +66,6 @@ def test_a_scan_without_metres_names_the_flags(format_name, tmp_path, scan):
 def test_fields_that_a_format_cannot_hold_are_named(tmp_path, scan, caplog):
     caplog.set_level(logging.INFO, "ptycho_torch")
     for format_name, left in (
-        ("npz", "energy_ev"),
         ("cxi", "index of the exposures"),
         ("ptyd", "probe"),
     ):
