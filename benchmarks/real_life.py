@@ -42,7 +42,7 @@ from ptycho_torch.config import TrainingConfig
 from ptycho_torch.config.options import ReconstructionOptions
 from ptycho_torch.data.measurement_faults import MeasurementFaults, rng_of
 from ptycho_torch.data.probe import annular_probe, defocus_curvature, defocused
-from ptycho_torch.data.scan import Reconstruction
+from ptycho_torch.data.scan import Reconstruction, relative_photons
 from ptycho_torch.data.simulation import NO_FAULTS, Simulation, measure, raster_positions
 from ptycho_torch.errors import InputError
 from ptycho_torch.evaluation.metrics.agreement import compare
@@ -186,7 +186,7 @@ class Figures:
         position_px: Rms of an axis of the error of the positions after the affine part.
         scale_percent: What is left of the error of the scale.
         angle_deg: What is left of the error of the angle.
-        flux_percent: Rms of the error of the flux.
+        flux_percent: Rms of the error of the photons of the beam in each exposure.
         background_percent: Error of the background's total, relative to the true one.
         cpu_s: CPU seconds, with the start of the program.
         memory_mb: Peak memory.
@@ -303,11 +303,7 @@ def figures_of(result: Reconstruction, made: Simulation) -> Figures:
     order = np.searchsorted(result.scan_index, truth.scan_index[kept])
     image = compare(replace(result, positions_px=result.positions_px[order]), truth)
     residual, scale, angle = affine_error(result.positions_px[order], truth.positions_px[kept])
-    flux, known_flux = (
-        np.ones(count) if one.flux is None else one.flux
-        for one, count in ((result, len(result.scan_index)), (truth, len(truth.scan_index)))
-    )
-    ratio = flux[order] / known_flux[kept]
+    ratio = relative_photons(result)[order] / relative_photons(truth)[kept]
     background = math.nan
     if truth.background is not None:
         found = 0.0 if result.background is None else float(result.background.sum())

@@ -322,6 +322,20 @@ MUTANTS = [
         MEASUREMENT,
     ),
     Mutant(
+        "a slope of the flux taken from it and not given to the object",
+        "refinement/flux.py",
+        "state.obj, state.obj_velocity = state.obj * on_object,",
+        "state.obj, state.obj_velocity = state.obj,",
+        MEASUREMENT,
+    ),
+    Mutant(
+        "a probe taken out that has moved with the object",
+        "refinement/measurement_refiner.py",
+        "align_to_probe(other.patterns, other.state, given)",
+        "pass",
+        MEASUREMENT,
+    ),
+    Mutant(
         "a background below zero",
         "refinement/background.py",
         ".clamp_min(0)\n        known",

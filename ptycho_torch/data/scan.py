@@ -292,3 +292,26 @@ class Reconstruction:
     background: NDArray[np.float32] | None = None
     probe_components: NDArray[np.complex64] | None = None
     probe_weights: NDArray[np.float32] | None = None
+
+
+def relative_photons(used: Scan | Reconstruction) -> NDArray[np.float64]:
+    """Photons of the beam in each exposure, relative to their mean, (N,).
+
+    They are the flux times the photons of the probe of that exposure, which are more than those of
+    the mean probe where components are added to it.
+
+    Raises:
+        ValueError: If there is no probe.
+    """
+    if used.probe is None:
+        raise ValueError("without a probe the photons of the beam are not known")
+    weights, waves = np.ones((len(used.positions_px), 1)), used.probe[None]
+    if used.probe_components is not None and used.probe_weights is not None:
+        weights = np.concatenate([weights, used.probe_weights], axis=1)
+        waves = np.concatenate([waves, used.probe_components])
+    flat = waves.reshape(len(waves), -1).astype(np.complex128)
+    photons = np.einsum("nk,kl,nl->n", weights, (flat.conj() @ flat.T).real, weights)
+    if used.flux is not None:
+        photons = photons * used.flux
+    relative: NDArray[np.float64] = photons / photons.mean()
+    return relative

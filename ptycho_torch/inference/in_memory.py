@@ -25,7 +25,8 @@ from ptycho_torch.inference.tiling import reconstruct_scan, tile_sizes
 from ptycho_torch.inference.training_domain import is_sparse, outside_domain
 from ptycho_torch.refinement import RefineOptions, draw_held_out, refine_reconstruction
 from ptycho_torch.refinement.loop import Progress
-from ptycho_torch.refinement.measurement import MeasurementOptions, refine_measurement
+from ptycho_torch.refinement.measurement import refine_measurement
+from ptycho_torch.refinement.measurement_refiner import MeasurementOptions
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ptycho_torch.physics.noise import NOISE_MISFIT, thin
+from ptycho_torch.physics.noise import thin
 from ptycho_torch.refinement.flux import FluxObserver
 from ptycho_torch.refinement.positions import (
     PositionObserver,
@@ -79,7 +79,7 @@ class HeldOutHalves:
     """
 
     def __init__(self, patterns: PreparedPatterns, held_out: Tensor, seed: int) -> None:
-        self.held_out = held_out
+        self.held_out, self.seed = held_out, seed
         counts = patterns.counts(held_out)
         first = thin(counts, 0.5, torch.Generator().manual_seed(seed))
         noise = patterns.noise
@@ -99,15 +99,16 @@ class HeldOutHalves:
         second = replace(first, measured=self.scored)
         return misfit_of_each(second, state.obj, basis, torch.arange(len(first)))
 
-    def noise(self, patterns: PreparedPatterns, state: State) -> float:
-        """The mean score of a right model, within some ten per cent: counting noise alone."""
+    def noise(self, patterns: PreparedPatterns, state: State) -> Tensor:
+        """The scores of counts that are drawn from the model itself: noise alone, (B,)."""
         half = self._half(patterns)
         basis = shift_basis(half, state.probe, state.components)
         intensity = expected_counts(half, state.obj, basis, torch.arange(len(half)))
+        drawn = torch.poisson(intensity, torch.Generator().manual_seed(self.seed))
+        misfit = half.noise.misfit(intensity, half.noise.prepare(drawn))
         if half.mask is not None:
-            intensity = intensity * half.mask
-        misfit = (2 * intensity).clamp_max(NOISE_MISFIT)
-        return float((misfit.sum((1, 2)) / self.photons).mean())
+            misfit = misfit * half.mask
+        return misfit.sum((1, 2)) / self.photons
 
     def place(self, patterns: PreparedPatterns, state: State, refined: Collection[str]) -> None:
         """Give the held-out patterns, in place, the positions and flux of their first halves."""

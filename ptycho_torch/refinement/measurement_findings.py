@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ptycho_torch.data.scan import Scan
+from ptycho_torch.data.scan import Scan, relative_photons
 from ptycho_torch.refinement.positions import affine_part
 
 SAID_AFFINE_PX = 0.1  # largest displacement by the affine map below which it is not mentioned
 SAID_POSITIONS_PX = 0.05  # error of the positions below which it is not mentioned; it is of noise
+SAID_FLUX = 1.0  # % of the photons of a beam that changes, below which it is not mentioned
 SAID_PROBE = 2.0  # % of the amplitude; less is noise, or the other half of a shift of all positions
 # Independent errors have an affine part, too; it is not mentioned below so many standard errors.
 AFFINE_ERRORS = 4.0
@@ -36,11 +37,7 @@ class Finding:
 def describe(given: Scan, found: Scan) -> tuple[Finding, ...]:
     """The findings from a scan as given and as it was found to be."""
     findings = [*_positions(given, found)]
-    if found.flux is not None and given.flux is None:
-        spread = 100 * float(found.flux.std())
-        findings.append(
-            Finding("flux", f"the flux varies by {spread:.2g} % from shot to shot", spread, "%")
-        )
+    findings += _flux(given, found)
     if found.background is not None and given.background is None:
         share = 100 * float(found.background.sum()) / float(given.pattern_totals().mean())
         findings.append(
@@ -60,18 +57,42 @@ def _positions(given: Scan, found: Scan) -> list[Finding]:
     rms = float(rest.square().mean().sqrt())
     by_chance = AFFINE_ERRORS * rms * math.sqrt(6 / len(rest))
     findings = []
-    if float((away @ affine.T).norm(dim=1).max()) > max(SAID_AFFINE_PX, by_chance):
-        scale = 100 * float(affine[0, 0] + affine[1, 1]) / 2
-        turn = math.degrees(float(affine[1, 0] - affine[0, 1]) / 2)
-        larger = "larger" if scale >= 0 else "smaller"
-        text = (
-            f"the scan is {abs(scale):.2f} % {larger} than the file says, and turned by {turn:.2f}°"
-        )
-        findings.append(Finding("affine", text, scale, "%"))
+    said = max(SAID_AFFINE_PX, by_chance)
+    if float((away @ affine.T).norm(dim=1).max()) > said:
+        findings.append(_affine(affine, said / float(away.norm(dim=1).max())))
     if rms > SAID_POSITIONS_PX or not findings:
         text = f"positions were off by {rms:.2g} px rms"
         findings.append(Finding("positions", text, rms, "px"))
     return findings
+
+
+def _affine(affine: torch.Tensor, said: float) -> Finding:
+    """Scale, rotation and shear of an affine map, where they are larger than ``said``."""
+    (yy, yx), (xy, xx) = affine.tolist()
+    scale, turn = (yy + xx) / 2, (xy - yx) / 2
+    shear = math.hypot((yy - xx) / 2, (yx + xy) / 2)
+    parts = []
+    if abs(scale) > said:
+        larger = "larger" if scale > 0 else "smaller"
+        parts.append(f"{100 * abs(scale):.2f} % {larger} than the file says")
+    if abs(turn) > said:
+        parts.append(f"turned by {math.degrees(turn):.2f}°")
+    if shear > said or not parts:
+        parts.append(f"sheared by {100 * shear:.2f} %")
+    *first, last = parts
+    text = f"the scan is {', '.join(first)}{' and ' if first else ''}{last}"
+    return Finding("affine", text, 100 * scale, "%")
+
+
+def _flux(given: Scan, found: Scan) -> list[Finding]:
+    """How much the photons of the beam vary."""
+    if found.flux is None or given.flux is not None:
+        return []
+    spread = 100 * float(relative_photons(found).std())
+    if found.probe_components is not None and spread < SAID_FLUX:
+        return []  # the flux keeps the photons of a probe that changes
+    text = f"the flux varies by {spread:.2g} % from shot to shot"
+    return [Finding("flux", text, spread, "%")]
 
 
 def _probe(given: Scan, found: Scan) -> list[Finding]:

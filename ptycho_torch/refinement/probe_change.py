@@ -94,7 +94,7 @@ def spectrum_centres(weights: Tensor, state: State) -> Tensor:
 
 
 def remove_described_elsewhere(state: State) -> None:
-    """Take flux, global phase, shifts and phase ramps out of the components, in place."""
+    """Take flux, global phase, shifts and ramps out of the components, in place."""
     probe = state.probe
     height, width = probe.shape[-2:]
     y, x = ((torch.arange(size) - size / 2) for size in (height, width))
@@ -103,7 +103,8 @@ def remove_described_elsewhere(state: State) -> None:
         torch.fft.ifft2(2j * torch.pi * frequency * spectrum)
         for frequency in (torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width))
     )
-    described = (probe, 1j * probe, 1j * y[:, None] * probe, 1j * x * probe, along_y, along_x)
+    ramps = (y[:, None] * probe, x * probe)
+    described = (probe, *ramps, along_y, along_x, *(1j * one for one in (probe, *ramps)))
     columns = torch.stack([_as_real(one) / _as_real(one).norm() for one in described], dim=1)
     basis, _ = torch.linalg.qr(columns)
     flat = torch.stack([_as_real(one) for one in state.components])

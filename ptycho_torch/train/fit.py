@@ -33,7 +33,8 @@ from ptycho_torch.io.log import log_to
 from ptycho_torch.io.measurement_file import apply_measurement, write_measurement
 from ptycho_torch.io.readers import files_read, scans_in
 from ptycho_torch.io.run_dir import RunDir, provenance
-from ptycho_torch.refinement.measurement import MeasurementOptions, refine_measurement
+from ptycho_torch.refinement.measurement import refine_measurement
+from ptycho_torch.refinement.measurement_refiner import MeasurementOptions
 from ptycho_torch.refinement.probe_retrieval import ensure_probe
 from ptycho_torch.train.budget import default_epochs, steps_in_epoch
 from ptycho_torch.train.callbacks import CsvHistory

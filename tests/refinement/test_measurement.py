@@ -12,22 +12,25 @@ import torch
 
 from ptycho_torch.config import ReconstructionOptions
 from ptycho_torch.data.measurement_faults import MeasurementFaults
+from ptycho_torch.data.scan import relative_photons
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.evaluation.metrics.agreement import compare
 from ptycho_torch.inference.in_memory import measurement_options
 from ptycho_torch.physics.forward import position_gradient
 from ptycho_torch.refinement import RefineOptions
-from ptycho_torch.refinement.flux import FluxObserver
+from ptycho_torch.refinement.flux import FluxObserver, remove_open_slope
 from ptycho_torch.refinement.held_out_halves import HeldOutHalves, gain
 from ptycho_torch.refinement.joint_refinement import first_state
-from ptycho_torch.refinement.measurement import (
+from ptycho_torch.refinement.measurement import refine_measurement
+from ptycho_torch.refinement.measurement_findings import describe
+from ptycho_torch.refinement.measurement_refiner import (
     MARGIN_PX,
     MeasurementOptions,
     MeasurementRefiner,
-    refine_measurement,
 )
 from ptycho_torch.refinement.positions import AffineSums, affine_part, move, warped
 from ptycho_torch.refinement.prepared_patterns import expected_counts, prepare, shift_basis
+from ptycho_torch.refinement.probe_alignment import align_to_probe
 from ptycho_torch.refinement.probe_change import (
     remove_described_elsewhere,
     remove_open_phase,
@@ -103,6 +106,20 @@ def test_a_scan_that_is_larger_and_turned_is_named_as_such():
     assert torch.allclose(affine, truth, atol=4e-3)  # 0.07 px at the border
     assert named(result)["affine"].value == pytest.approx(2.0, abs=0.3)
     assert "larger" in named(result)["affine"].text
+    assert "turned by 1." in named(result)["affine"].text
+
+
+def test_only_what_is_wrong_with_the_whole_scan_is_said():
+    made = simulated()
+    middle = made.scan.positions_px.mean(axis=0)
+    for matrix, text in (
+        ([[1.02, 0], [0, 1.02]], "the scan is 2.00 % larger than the file says"),
+        ([[1, -0.02], [0.02, 1]], "the scan is turned by 1.15°"),
+        ([[1, 0.01], [0.01, 1]], "the scan is sheared by 1.00 %"),
+    ):
+        moved = middle + (made.scan.positions_px - middle) @ np.transpose(matrix)
+        (finding,) = describe(made.scan, replace(made.scan, positions_px=moved))
+        assert finding.text == text
 
 
 def test_a_flickering_beam_is_found():
@@ -112,6 +129,12 @@ def test_a_flickering_beam_is_found():
     ratio = result.scan.flux / made.truth.flux
     assert np.std(ratio / ratio.mean()) < 0.04  # a slow part of it is like a brighter object
     assert result.scan.flux.mean() == pytest.approx(1)
+
+
+def test_a_drifting_probe_is_found_and_its_photons_stay():
+    result = found_in(simulated(probe_drift=0.4), probe="on", probe_components=2)
+    assert "probe_change" in named(result)
+    assert "flux" not in named(result)
 
 
 def test_a_background_is_found():
@@ -213,6 +236,66 @@ def test_flux_leaves_the_scale_to_the_object():
     assert patterns.flux.mean() == pytest.approx(1)
 
 
+def test_the_open_slope_of_the_flux_changes_no_pattern():
+    patterns, state = with_components(simulated())
+    away = (patterns.centres - patterns.centres.mean(0)).float()
+    patterns = replace(patterns, flux=torch.exp(away @ torch.tensor([0.004, -0.002])))
+    index = torch.arange(len(patterns))
+    before = expected_counts(patterns, state.obj, basis_of(patterns, state), index)
+    remove_open_slope(patterns, state)
+    after = expected_counts(patterns, state.obj, basis_of(patterns, state), index)
+    assert torch.allclose(patterns.flux, torch.ones(100))
+    # not exactly: the sub-pixel shift of a noisy probe is interpolated; a wrong sign gives 0.2
+    assert (after - before).abs().sum() < 1e-3 * before.sum()
+
+
+def unlikeness(probe, other):
+    """One minus the overlap of two probes."""
+    overlap = torch.vdot(probe.flatten(), other.flatten()).abs()
+    return float(1 - overlap / (probe.norm() * other.norm()))
+
+
+def test_a_probe_that_moved_along_open_directions_is_led_back_and_no_pattern_changes():
+    patterns, state = prepared(simulated(), flux=np.full(100, 1.0))
+    given, index = state.probe.clone(), torch.arange(len(patterns))
+    y, x = torch.arange(32.0)[:, None] - 16, torch.arange(32.0) - 16
+    frequency = torch.fft.fftfreq(32)
+    turns = 0.2 * frequency[:, None] - 0.1 * frequency
+    moved = torch.fft.ifft2(torch.fft.fft2(given) * torch.exp(2j * torch.pi * turns))
+    state.probe = 1.2 * moved * torch.exp(1e-3 * y - 2e-3 * x) * torch.exp(2e-3j * (x - y))
+    start = unlikeness(state.probe, given)
+    before = expected_counts(patterns, state.obj, basis_of(patterns, state), index)
+    align_to_probe(patterns, state, given)
+    after = expected_counts(patterns, state.obj, basis_of(patterns, state), index)
+    assert start > 3e-3
+    assert unlikeness(state.probe, given) < start / 10  # of first order
+    assert float(state.probe.norm()) == pytest.approx(float(given.norm()), rel=0.01)
+    # the sub-pixel shift of a probe is interpolated, and the border of the canvas wraps around
+    assert (after - before).abs().sum() < 5e-3 * before.sum()
+
+
+def test_the_photons_of_each_exposure_are_those_of_its_probe():
+    made = simulated(probe_drift=0.2)
+    scan = replace(
+        made.scan,
+        flux=np.linspace(0.5, 1.5, 100),
+        probe_components=made.truth.probe_components,
+        probe_weights=made.truth.probe_weights,
+    )
+    photons = (np.abs(scan.probes_of(np.arange(100))) ** 2).sum(axis=(1, 2, 3))
+    assert np.allclose(relative_photons(scan), photons / photons.mean(), rtol=1e-5)  # float32
+
+
+def test_a_right_model_is_as_far_from_the_counts_as_noise_is():
+    """At any number of photons; 10 % is three standard errors of 20 patterns' scores."""
+    for photons in (1e3, 1e5, 1e7):
+        made = simulate_scan(photons=photons, n_side=10, step_px=4.0, pattern_size=32, seed=4)
+        patterns, state = prepared(made)
+        halves = HeldOutHalves(patterns, torch.arange(0, 100, 5), 0)
+        scores, noise = halves.scores(patterns, state, ()), halves.noise(patterns, state)
+        assert scores.mean() == pytest.approx(float(noise.mean()), rel=0.1)
+
+
 def test_the_score_of_held_out_patterns_does_not_reward_a_fit_to_noise():
     """At the truth, positions and flux that are fitted to one half make the other one no better."""
     patterns, state = prepared(simulated())
@@ -290,7 +373,9 @@ def test_components_describe_nothing_that_flux_or_positions_do():
     _, state = with_components(simulated())
     frequency = torch.fft.fftfreq(32)[:, None]
     shift = torch.fft.ifft2(2j * torch.pi * frequency * torch.fft.fft2(state.probe))
-    state.components = torch.stack([0.1 * state.probe, 0.3j * state.probe, 0.2 * shift])
+    ramp = 0.01 * (torch.arange(32) - 16) * state.probe
+    described = [0.1 * state.probe, 0.3j * state.probe, 0.2 * shift, ramp, 1j * ramp]
+    state.components = torch.stack(described)
     size = state.components.norm()
     remove_described_elsewhere(state)
     assert state.components.norm() < 1e-4 * size

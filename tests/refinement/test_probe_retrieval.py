@@ -16,7 +16,8 @@ from ptycho_torch.inference import reconstruct
 from ptycho_torch.io.measurement_file import apply_measurement, write_measurement
 from ptycho_torch.io.readers.reconstruction import read_reconstruction
 from ptycho_torch.io.writers import write_scan
-from ptycho_torch.refinement.measurement import MeasurementOptions, refine_measurement
+from ptycho_torch.refinement.measurement import refine_measurement
+from ptycho_torch.refinement.measurement_refiner import MeasurementOptions
 from ptycho_torch.refinement.probe_retrieval import ensure_probe, retrieve_probe
 from ptycho_torch.train import train
 
