@@ -137,8 +137,8 @@ def measurement_options(
 ) -> MeasurementOptions:
     """The options of the refinement of the measurement, after that of an image.
 
-    Without ``--refine auto``, what is not asked for is off. A probe that was refined with the image
-    is tried again, together with the rest.
+    Without ``--refine auto``, what is not asked for is off, and no modes are tried. A probe
+    that was refined with the image is tried again, together with the rest.
     """
     automatic = options.refine == "auto"
 
@@ -157,7 +157,7 @@ def measurement_options(
         background=switch(options.refine_background),
         probe="on" if components not in ("auto", 0) else refined_probe if automatic else "off",
         probe_components=components,
-        probe_modes=len(result.probe) if options.probe_modes else None,
+        probe_modes=len(result.probe) if options.probe_modes or not automatic else None,
         seed=options.seed,
     )
 
