@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ptycho_torch.config.commands import COMMANDS
-from ptycho_torch.config.options import Options, choices_of, is_optional
+from ptycho_torch.config.options import KINDS, Options, choices_of, value_type
 from ptycho_torch.config.parser import DEPRECATED_FLAGS, DEPRECATED_VALUES, IGNORED_FLAGS
 from ptycho_torch.config.registry import load
 
 TARGET = Path(__file__).parent.parent / "specs" / "command_line.md"
 
 OTHER_NAMES = {"train": "python -m ptycho_torch.train", "infer": "python -m ptycho_torch.inference"}
-
-KINDS = {int: "whole number", float: "number", str: "text", Path: "path", bool: "switch"}
 
 INTRODUCTION = """# Command line
 
@@ -31,6 +29,7 @@ python -m ptycho_torch COMMAND  the same as ptycho-torch COMMAND
 ```
 
 - The words of a flag are joined by `_` or by `-`: `--output_dir` and `--output-dir` are the same.
+- A flag is written in full. A wrong or a shortened one is refused with the one that was meant.
 - `--config FILE` gives any of the options of a command in YAML or JSON, with the names below as
   keys; flags override the file. The `config.yaml` of a run folder is such a file.
 - A switch takes no value; `--no_NAME` switches it off.
@@ -121,9 +120,7 @@ def accepts(item: Field, annotation: Any) -> str:
     choices = choices_of(item, annotation)
     if choices:
         return ("one or more of " if several else "") + ", ".join(f"`{word}`" for word in choices)
-    if several or is_optional(annotation):
-        annotation = typing.get_args(annotation)[0]
-    kind = KINDS[annotation]
+    kind = KINDS[value_type(annotation)]
     if item.metadata["minimum"] is not None:
         kind += f" ≥ {item.metadata['minimum']:g}"
     return f"one {kind} or more" if several else kind

@@ -13,6 +13,7 @@ from ptycho_torch.config.options import (
     ReconstructionOptions,
     SeedOptions,
     SelectionOptions,
+    check_suffix,
     option,
 )
 from ptycho_torch.config.registry import GENERATORS, LOSSES, RESULT_WRITERS, SCAN_WRITERS
@@ -278,3 +279,7 @@ class DoctorConfig(MessageOptions, ReadingOptions):
     file: Path = option("scan to examine", positional=True)
     json: bool = option("print the findings as JSON", default=False)
     picture: Path | None = option("draw the examination into this PNG file", default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_suffix("--picture", self.picture, ".png")

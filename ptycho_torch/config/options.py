@@ -18,6 +18,7 @@ from ptycho_torch.errors import InputError
 
 MAX_SEED = 2**32 - 1  # the largest that NumPy, torch and Lightning all accept
 MAX_INT = 2**31 - 1  # of every option that counts; what lies above is a slip of the hand
+KINDS = {int: "whole number", float: "number", str: "text", Path: "path", bool: "switch"}
 Switch = Literal["auto", "on", "off"]  # the flag alone is "on"
 SWITCHES = ("refine_probe", "refine_positions", "refine_flux", "refine_background")
 
@@ -72,6 +73,13 @@ def is_optional(annotation: Any) -> bool:
     return isinstance(annotation, types.UnionType)
 
 
+def value_type(annotation: Any) -> Any:
+    """The type of one value of an option: of an item of a list, and of ``T | None`` it is T."""
+    if typing.get_origin(annotation) is list or is_optional(annotation):
+        annotation = typing.get_args(annotation)[0]
+    return str if typing.get_origin(annotation) is Literal else annotation
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options that are checked when they are set."""
@@ -108,6 +116,12 @@ def _check_range(item: Field, value: float) -> None:
         maximum = MAX_INT
     if maximum is not None and value > maximum:
         raise InputError(f"--{item.name} is too large; it must be at most {maximum:.12g}")
+
+
+def check_suffix(flag: str, path: Path | None, *suffixes: str) -> None:
+    """Raise `InputError` if a file that is to be written has not one of these suffixes."""
+    if path is not None and path.suffix.lower() not in suffixes:
+        raise InputError(f"{flag} is {path}; its name must end with {' or '.join(suffixes)}")
 
 
 @dataclass(frozen=True, kw_only=True)

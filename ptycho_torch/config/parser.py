@@ -1,5 +1,6 @@
 """From a command line and a YAML file to the options of a command, and back to YAML."""
 
+import argparse
 import dataclasses
 import logging
 import typing
@@ -12,7 +13,15 @@ import yaml
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
 
 from ptycho_torch import __version__
-from ptycho_torch.config.options import SWITCHES, Options, Switch, choices_of, is_optional
+from ptycho_torch.config.flag_names import check_flags, plain_sentence, similar_names
+from ptycho_torch.config.options import (
+    SWITCHES,
+    Options,
+    Switch,
+    choices_of,
+    is_optional,
+    value_type,
+)
 from ptycho_torch.config.yaml_file import TextLoader, read_yaml
 from ptycho_torch.errors import InputError
 
@@ -33,6 +42,7 @@ DEPRECATED_VALUES = {
 }
 IGNORED_FLAGS = {"--disable_mlflow": "MLflow is used only with --logger mlflow"}
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+PLACEHOLDERS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}  # of a value, in the help
 MAX_WORD = 4096  # characters of a value; the longest path of Linux
 MAX_SENTENCE = 400  # characters of an error of the parser, which repeats values in full
 
@@ -42,12 +52,19 @@ def build_parser(config_type: type[Options], prog: str) -> ArgumentParser:
 
     The help lists the command's own options first, then a group for each class that it shares.
     """
-    parser = ArgumentParser(prog=prog, description=config_type.__doc__, exit_on_error=False)
+    parser = ArgumentParser(
+        prog=prog,
+        description=config_type.__doc__,
+        formatter_class=argparse.HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
     parser.add_argument(
         "--version", action="version", version=__version__, help="print the version and exit"
     )
     parser.add_argument(
         "--config",
+        metavar="FILE",
         help="YAML or JSON file with any of these options; flags override it",
     )
     hints = typing.get_type_hints(config_type)
@@ -73,9 +90,9 @@ def build_parser(config_type: type[Options], prog: str) -> ArgumentParser:
 
 def add_flag(group: Any, item: Field, annotation: Any) -> None:
     """Add the flag, or the positional argument, of one field to a parser or a group of it."""
-    help_text, choices = item.metadata["help"], choices_of(item, annotation)
+    help_text, choices = help_of(item), choices_of(item, annotation)
     if item.metadata["positional"]:
-        group.add_argument(item.name, type=annotation, help=help_text)
+        group.add_argument(item.name, type=annotation, metavar=item.name.upper(), help=help_text)
         return
     name = f"--{item.name}"
     if annotation is bool:
@@ -84,22 +101,35 @@ def add_flag(group: Any, item: Field, annotation: Any) -> None:
         return
     settings: dict[str, Any] = {
         "type": annotation,
+        "metavar": PLACEHOLDERS[value_type(annotation)],
         "help": help_text,
         "required": item.default is MISSING,
     }
     if item.default is not MISSING:
         settings["default"] = item.default
     if typing.get_origin(annotation) is list:
-        settings |= {"type": typing.get_args(annotation)[0], "nargs": "+"}
+        settings |= {"type": value_type(annotation), "nargs": "+"}
         if "default" in settings:
             settings["default"] = list(settings["default"])
     elif is_optional(annotation):
-        settings["type"] = typing.get_args(annotation)[0]
+        settings["type"] = value_type(annotation)
     if choices == typing.get_args(Switch):
         settings |= {"nargs": "?", "const": "on"}
     if choices:  # the class of options checks them, with a sentence of its own
         settings |= {"type": str, "metavar": "{" + ",".join(choices) + "}"}
     group.add_argument(name, **settings)
+
+
+def help_of(item: Field) -> str:
+    """The help text of a field, with its default, for a formatter that reads ``%`` as a sign."""
+    text = str(item.metadata["help"])
+    if item.default is MISSING and not item.metadata["positional"]:
+        text += " (required)"
+    elif isinstance(item.default, bool):
+        text += f" (default: {'yes' if item.default else 'no'})"
+    elif item.default not in (MISSING, None, ()) and "default:" not in text:
+        text += f" (default: {item.default})"
+    return text.replace("%", "%%")
 
 
 def current_names(argv: Sequence[str]) -> list[str]:
@@ -145,7 +175,9 @@ def words_of_file(config_type: type[Options], path: Path) -> list[str]:
     for given, value in content.items():
         name = DEPRECATED_FLAGS.get(f"--{given}", f"--{given}")[2:]
         if name not in fields:
-            raise InputError(f"{path}: there is no option '{name}'; see --help")
+            meant = ", ".join(similar_names(name, fields))
+            advice = f"is {meant} meant?" if meant else "see --help"
+            raise InputError(f"{path}: there is no option '{name}'; {advice}")
         if value is None or (value == [] and fields[name].default is not MISSING):
             continue
         several = typing.get_origin(hints[name]) is list
@@ -195,15 +227,15 @@ def parse(config_type: type[Config], argv: Sequence[str], *, prog: str) -> Confi
     """
     parser = build_parser(config_type, prog)
     files, flags = take_config_files(current_names(argv))
+    check_flags(config_type, flags, prog=prog)
     words = [word for file in files for word in words_of_file(config_type, file)] + flags
     _check_words(words)
     try:
         values = parser.parse_args(words).as_dict()
     except (ArgumentError, RecursionError) as error:  # it reads values as YAML, however nested
-        sentence = " ".join(str(error).split())[:MAX_SENTENCE]
+        sentence = plain_sentence(config_type, " ".join(str(error).split()))[:MAX_SENTENCE]
         raise InputError(f"{sentence}; see {prog} --help") from error
-    if values.pop("config") is not None:
-        raise InputError("write --config in full")
+    del values["config"]
     config = config_type(**values)
     if getattr(config, "overwrite", False):
         _check_not_replaced(files, values.get("output_dir"))

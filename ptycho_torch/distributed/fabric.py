@@ -66,9 +66,14 @@ def check_world_size(devices: int, num_nodes: int) -> None:
         )
 
 
+def is_global_zero() -> bool:
+    """Whether this process is rank zero, before any process was started."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 def silence_other_ranks() -> None:
     """Let the package log errors only on ranks other than zero."""
-    if getattr(rank_zero_only, "rank", 0) != 0:
+    if not is_global_zero():
         package_logger.setLevel(logging.ERROR)
 
 

@@ -47,25 +47,25 @@ def check_center(scan: Scan, sample: Sample) -> Finding:
     flag = f"--center {found[0] % shape[0]:.0f},{found[1] % shape[1]:.0f}"
     if share.min() > CORNER:
         text = (
-            f"zero frequency is in the corner of the patterns, off by ({off[0]:.1f}, {off[1]:.1f}) "
-            "px; apply numpy.fft.fftshift"
+            "zero frequency is in the corner of the patterns, off by "
+            f"({off[0]:z.1f}, {off[1]:z.1f}) px; apply numpy.fft.fftshift"
         )
         return Finding("center", ERROR, text, evidence)
     if share.max() > OFF_CENTER:
-        text = f"zero frequency is off the middle by ({off[0]:.1f}, {off[1]:.1f}) px"
+        text = f"zero frequency is off the middle by ({off[0]:z.1f}, {off[1]:z.1f}) px"
         return Finding("center", ERROR, text, evidence, flag)
     if np.abs(off).max() > SEEN_OFF_PX:
         return Finding(
             "center",
             INFO,
-            f"zero frequency may be off the middle by ({off[0]:.1f}, {off[1]:.1f}) px",
+            f"zero frequency may be off the middle by ({off[0]:z.1f}, {off[1]:z.1f}) px",
             evidence,
             flag,
         )
     return Finding(
         "center",
         OK,
-        f"zero frequency is in the middle, within ({off[0]:.1f}, {off[1]:.1f}) px",
+        f"zero frequency is in the middle, within ({off[0]:z.1f}, {off[1]:z.1f}) px",
         evidence,
     )
 

@@ -221,7 +221,7 @@ def table(comparison: Comparison) -> Table:
         f"{rows} x {columns}",
         f"pixels from y {pair.origin_yx[0]:.0f}, x {pair.origin_yx[1]:.0f}",
     )
-    shown.add_row("shift taken out", f"{y:+.3f}, {x:+.3f}", "pixels in y, x")
+    shown.add_row("shift taken out", f"{y:+z.3f}, {x:+z.3f}", "pixels in y, x")
     shown.add_row("phase ramp taken out", f"{ramp_y:+.5f}, {ramp_x:+.5f}", "rad per pixel in y, x")
     return shown
 

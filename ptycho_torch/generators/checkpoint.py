@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -17,6 +18,7 @@ from ptycho_torch.config.registry import GENERATORS
 from ptycho_torch.data.conditions import training_conditions
 from ptycho_torch.errors import InputError
 from ptycho_torch.generators import Generator, build_generator
+from ptycho_torch.io.readers.file_kind import kind_of_file
 from ptycho_torch.io.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ DAMAGE = (  # what damaged bytes make torch raise
     struct.error,
     zipfile.BadZipFile,
 )
+INTERNAL = ("enforce fail", ".cc:", "weights_only", "Weights only", "Errno", "torch.load")
 PREFIX = "generator."
 LARGEST = 1e30  # of every number among the conditions of a training; no scan comes near
 DEPRECATED_SETTINGS = {"members": "group_size"}  # older name in a checkpoint -> name
@@ -65,9 +68,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         InputError: If it cannot be read, or is not one of this package.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        kind = kind_of_file(path)
+        if kind != "a checkpoint":
+            raise InputError(
+                f"{path}: not a readable checkpoint; it is {kind}; expected the folder of a "
+                "training, or a .ckpt file of it"
+            )
+        with warnings.catch_warnings(action="ignore"):  # advice on the options of torch
+            content = torch.load(path, map_location="cpu", weights_only=True)
         check_tensors(content)
     except DAMAGE as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path}: not a readable checkpoint ({reason_of(error)}); "
             "is it complete, and written by this package?"
@@ -182,5 +194,12 @@ def _use_current_names(path: Path, parameters: dict[str, Any]) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of an error of torch; the others are advice on its options."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+    """Why a content cannot be used; of an error of torch its first line, where that is a sentence.
+
+    The other lines, and lines about its source code, are for those who write torch.
+    """
+    if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+        return "it holds Python objects, which are never loaded"
+    line = (str(error).splitlines() or [""])[0][:160]
+    is_sentence = " " in line.strip() and not any(words in line for words in INTERNAL)
+    return line if is_sentence else "its content is damaged"

@@ -54,6 +54,9 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
     """Reconstruct a scan and write the result, with the warnings that came up."""
     # 1. network and scan
     comm = find_processes(config)
+    run = RunDir(config.output_dir)
+    if comm.is_global_zero:
+        run.check_unused("infer", overwrite=config.overwrite)
     checkpoint = find_checkpoint(config.model_path)
     generator, about = load_generator(checkpoint)
     scan = ensure_probe(
@@ -63,7 +66,6 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
     check_known(scan, config.format)
     tile_sizes(generator, scan, config.gridsize)
     trained = training_conditions(about)
-    run = RunDir(config.output_dir)
     with contextlib.ExitStack() as stack:
         if comm.is_global_zero:
             inputs = [*files_read(config.test_data, config), checkpoint]

@@ -177,6 +177,33 @@ class RunDir:
                 ``config.yaml`` of somebody else, is in use by another run, or cannot be written.
             OSError: With the name of the folder, where the block raises one without any name.
         """
+        with self._locked():
+            self._check_free(
+                command, self.files(command), overwrite=overwrite, resume=resume, inputs=inputs
+            )
+            for path in self.leftovers(command) + (self.files(command) if overwrite else []):
+                path.unlink(missing_ok=True)  # two patterns may name one file
+            try:
+                yield
+            except OSError as error:
+                if error.filename is not None or error.errno is None:
+                    raise
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+    def check_unused(self, command: str, *, overwrite: bool, resume: bool = False) -> None:
+        """Raise `InputError` for what `claim` would refuse too, before long work starts.
+
+        A folder that is not there is not made.
+        """
+        if self.path.is_dir():
+            with self._locked():
+                self._check_free(
+                    command, self.files(command), overwrite=overwrite, resume=resume, inputs=()
+                )
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Make the folder, and lock it against other runs until the block ends."""
         lock = FileLock(self.path / LOCK)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -190,18 +217,10 @@ class RunDir:
             raise InputError(
                 f"cannot write to {self.path}: {error.strerror}; choose another --output_dir"
             ) from error
-        with lock:
-            self._check_free(
-                command, self.files(command), overwrite=overwrite, resume=resume, inputs=inputs
-            )
-            for path in self.leftovers(command) + (self.files(command) if overwrite else []):
-                path.unlink(missing_ok=True)  # two patterns may name one file
-            try:
-                yield
-            except OSError as error:
-                if error.filename is not None or error.errno is None:
-                    raise
-                raise OSError(error.errno, error.strerror, str(self.path)) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _check_links(self) -> None:
         """Raise `InputError` if a link would lead what is written here out of the folder."""

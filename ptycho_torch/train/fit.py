@@ -21,6 +21,7 @@ from ptycho_torch.data.scan import Scan
 from ptycho_torch.distributed.device import choose_device
 from ptycho_torch.distributed.fabric import (
     check_world_size,
+    is_global_zero,
     raise_on_lost_rank,
     silence_other_ranks,
 )
@@ -54,6 +55,9 @@ def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir
     """Train a generator on scans; see `ptycho_torch.train.train`."""
     silence_other_ranks()
     check_options(config)
+    run = RunDir(config.output_dir)
+    if is_global_zero():
+        run.check_unused("train", overwrite=config.overwrite, resume=config.resume is not None)
     # 1. scans
     train_files = [path for given in config.train_data_file for path in scans_in(given)]
     validation_files = [config.test_data_file] if config.test_data_file else []
@@ -70,7 +74,6 @@ def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir
         generator.gridsize,
         variable_group_size=generator.variable_group_size,
     )
-    run = RunDir(config.output_dir)
     max_epochs = config.max_epochs or default_epochs(
         train, steps=steps_in_epoch(config, train, group_size)
     )

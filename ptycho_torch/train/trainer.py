@@ -42,9 +42,13 @@ def build_trainer(
         "does not have many workers",  # groups are cut from memory
         "LeafSpec.*is deprecated",  # inside Lightning
         "number of training batches.*smaller than the logging interval",
+        "callbacks used to create the checkpoint",  # a run may go on without early stopping
     ):
         warnings.filterwarnings("ignore", message=f".*{message}.*")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    if config.quiet:  # the warnings of the package itself are log messages, and stay
+        warnings.filterwarnings("ignore", module=r"(lightning|torch)\.")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR if config.quiet else logging.WARNING)
     keep = config.checkpoint_save_top_k
     own: list[Callback] = [
         RestoreSigterm(),

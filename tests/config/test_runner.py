@@ -49,7 +49,7 @@ def test_a_bad_scan_ends_with_status_2_and_no_folder(tmp_path, one_sentence, con
 @pytest.mark.parametrize("main", [train.main, inference.main])
 def test_missing_and_unknown_flags_end_with_status_2(main, one_sentence):
     assert status(main) == 2
-    assert "required" in one_sentence()
+    assert "must be given" in one_sentence()
     assert status(main, "--colour", "red") == 2
     one_sentence()
 

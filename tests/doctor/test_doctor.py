@@ -1,6 +1,8 @@
 """`ptycho-torch doctor`, and how training and inference refuse a scan with a certain fault."""
 
 import json
+import re
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 from ptycho_torch import cli
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.data.detector import Orientation
+from ptycho_torch.doctor import examine, take_sample
 from ptycho_torch.doctor.open_scan import open_scan
 from ptycho_torch.doctor.orientation import Hypothesis, Trial, orientation_finding
 from ptycho_torch.errors import InputError
@@ -36,6 +39,14 @@ def test_a_good_scan_ends_with_status_0_and_a_picture(scan_file, tmp_path, capsy
         assert check in printed
     with Image.open(picture) as image:
         assert min(image.size) > 1000
+
+
+def test_a_pattern_in_the_middle_is_off_by_no_negative_zero(simulation):
+    """Turned by 180°, a small offset changes its sign, and rounds to zero with one."""
+    flipped = replace(simulation.scan, counts=np.asarray(simulation.scan.counts)[:, ::-1, ::-1])
+    for scan in (simulation.scan, replace(flipped, probe=None)):
+        texts = [one.text for one in examine(scan, take_sample(scan, all_totals=True))]
+        assert not [text for text in texts if re.search(r"-0(\.0*)?(?![.0-9])", text)]
 
 
 def test_json_has_the_numbers(scan_file, capsys):

@@ -157,7 +157,7 @@ def test_images_that_cannot_be_compared_get_a_sentence_and_no_folder(
         assert str(wrong) in error
         assert not out.exists()
     assert status(folders["image"].path) == 2
-    assert "reference" in capsys.readouterr().err
+    assert "REFERENCE must be given" in capsys.readouterr().err
 
 
 def test_the_folder_of_an_image_is_never_written_to(folders, capsys):

@@ -113,6 +113,20 @@ def infer(model, scan, folder, *words):
     return cli.main(["infer", *named, "--accelerator", "cpu", "--quiet", *words])
 
 
+def test_a_folder_that_holds_a_run_is_refused_before_the_scan_is_read(
+    trained, scan_file, tmp_path, capsys
+):
+    """The scan is not even there."""
+    missing = tmp_path / "no_such_scan.npz"
+    assert train(missing, trained) == 2
+    assert "already holds a run of 'train'" in capsys.readouterr().err
+    assert infer(trained, missing, trained) == 2
+    assert "is not of a run of 'infer'" in capsys.readouterr().err
+    assert train(missing, trained, "--overwrite") == 2
+    assert "no_such_scan.npz: no such file" in capsys.readouterr().err
+    assert (trained / "checkpoints" / "last.ckpt").is_file()
+
+
 @pytest.mark.parametrize("words", [[], ["--overwrite"]])
 def test_inference_into_the_folder_of_its_model_keeps_the_model(words, trained, scan_file, capsys):
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}

@@ -185,6 +185,14 @@ def test_validation_that_begins_or_ends_with_a_resume(config):
     assert header == "epoch,step,train_loss"
 
 
+def test_a_quiet_run_that_goes_on_without_early_stopping_warns_of_nothing(config, capfd, recwarn):
+    """Lightning would name the callback that is missing, on stderr."""
+    train(replace(config, max_epochs=1, early_stop_patience=3))
+    train(replace(config, max_epochs=2, resume="auto"))
+    assert capfd.readouterr() == ("", "")
+    assert [str(one.message) for one in recwarn if "lightning" in one.filename] == []
+
+
 class SlowStep(Callback):
     """A first step that takes longer than a second."""
 

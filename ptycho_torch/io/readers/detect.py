@@ -12,6 +12,7 @@ from ptycho_torch.config.registry import READERS, load
 from ptycho_torch.data.scan import Scan
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers import npz
+from ptycho_torch.io.readers.file_kind import kind_of_file
 from ptycho_torch.io.readers.hdf5 import open_hdf5
 from ptycho_torch.io.readers.hdf5_map import read_hdf5_map
 from ptycho_torch.io.readers.probe_file import read_probe
@@ -184,7 +185,7 @@ def detect_format(path: Path) -> Format:
     if not h5py.is_hdf5(path):
         known = ", ".join(one.name for one in FORMATS)
         raise InputError(
-            f"{path}: not a file of a known format (starts with {head!r}); known: {known}"
+            f"{path}: not a file of a known format; it is {kind_of_file(path)}; known: {known}"
         )
     with open_hdf5(path) as opened:
         for one in FORMATS:

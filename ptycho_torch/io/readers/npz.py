@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import MAX_ARRAY_BYTES, check_mask, check_real
+from ptycho_torch.io.readers.file_kind import is_reconstruction
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
 
 PATTERN_KEYS = ("diff3d", "diffraction")
@@ -49,6 +50,11 @@ def read_npz(paths: Sequence[Path]) -> RawScan:
         InputError: If a key is missing or its content cannot be what it should.
     """
     (path,) = paths
+    if is_reconstruction(array_names(path)):
+        raise InputError(
+            f"{path}: is a reconstruction or a simulated truth, not a scan; expected the file of "
+            "the measured patterns"
+        )
     arrays = load_arrays(
         path, {*PATTERN_KEYS, *POSITION_KEYS, *SIZE_KEYS, "probeGuess", "scan_index", "bad_pixels"}
     )
@@ -99,7 +105,15 @@ def array_names(path: Path) -> set[str]:
         with np.load(path, allow_pickle=False) as archive:
             return set(archive.files)
     except DAMAGE as error:
-        raise InputError(f"{path}: not a readable NPZ file ({error}); is it complete?") from error
+        raise InputError(
+            f"{path}: not a readable NPZ file ({plain_reason(error)}); is it complete?"
+        ) from error
+
+
+def plain_reason(error: Exception) -> str:
+    """What NumPy says about a file, without its advice to load Python objects from it."""
+    reason = " ".join(str(error).split())
+    return "it holds Python objects, which are never loaded" if "pickle" in reason else reason
 
 
 def load_arrays(path: Path, wanted: set[str]) -> Arrays:
@@ -119,7 +133,9 @@ def load_arrays(path: Path, wanted: set[str]) -> Arrays:
     except InputError:
         raise
     except DAMAGE as error:
-        raise InputError(f"{path}: not a readable NPZ file ({error}); is it complete?") from error
+        raise InputError(
+            f"{path}: not a readable NPZ file ({plain_reason(error)}); is it complete?"
+        ) from error
 
 
 def check_members(path: Path, wanted: set[str]) -> None:
@@ -145,7 +161,7 @@ def need_array(path: Path, arrays: Arrays, key: str) -> NDArray:
     if array is None:
         raise InputError(
             f"{path}: key '{key}' is missing; found "
-            f"{', '.join(sorted(arrays)) or 'none of the known keys'}"
+            f"{', '.join(sorted(array_names(path))) or 'none of the known keys'}"
         )
     return array
 

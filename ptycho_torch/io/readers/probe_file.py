@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.errors import InputError
+from ptycho_torch.io.readers.file_kind import kind_of_file
 from ptycho_torch.io.readers.hdf5 import PROBE_KINDS, find_dataset, open_hdf5, read_array
 from ptycho_torch.io.readers.npz import DAMAGE, load_arrays
 
@@ -47,4 +48,6 @@ def read_probe(path: Path) -> tuple[NDArray, str]:
     try:
         return np.load(path, allow_pickle=False), str(path)
     except DAMAGE as error:
-        raise InputError(f"--probe {path}: not an NPY, NPZ or HDF5 file ({error})") from error
+        raise InputError(
+            f"--probe {path}: not a readable NPY, NPZ or HDF5 file; it is {kind_of_file(path)}"
+        ) from error

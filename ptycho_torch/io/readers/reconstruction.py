@@ -1,5 +1,7 @@
 """Read the reconstruction files of this package."""
 
+import contextlib
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,8 @@ from numpy.typing import NDArray
 
 from ptycho_torch.data.scan import Instrument, Reconstruction
 from ptycho_torch.errors import InputError
-from ptycho_torch.io.readers.npz import DAMAGE
+from ptycho_torch.io.readers.file_kind import kind_of_file
+from ptycho_torch.io.readers.npz import DAMAGE, plain_reason
 
 REQUIRED = ("object", "coverage", "origin_yx", "probe", "positions_px", "scan_index")
 MEASUREMENT = ("flux", "background", "probe_components", "probe_weights")
@@ -25,8 +28,8 @@ def read_reconstruction(path: Path) -> Reconstruction:
             missing = [key for key in REQUIRED if key not in archive.files]
             if missing:
                 raise InputError(
-                    f"{path}: key '{missing[0]}' is missing; expected a reconstruction.npz of this "
-                    "package"
+                    f"{path}: key '{missing[0]}' is missing; it is {kind_of_file(path)}, not a "
+                    "reconstruction.npz of this package"
                 )
             measured = [key for key in MEASUREMENT if key in archive.files]
             fields = {key: archive[key] for key in (*REQUIRED, *measured)}
@@ -34,7 +37,9 @@ def read_reconstruction(path: Path) -> Reconstruction:
     except DAMAGE as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: not a readable reconstruction ({error})") from error
+        raise InputError(
+            f"{path}: not a readable reconstruction ({why_not(path, error)})"
+        ) from error
     _check_measurement(path, fields)
     size, detector = known.get("pixel_size_m"), known.get("detector_pixel_m")
     return Reconstruction(
@@ -46,6 +51,14 @@ def read_reconstruction(path: Path) -> Reconstruction:
             detector_pixel_m=(detector[0], detector[-1]) if detector else None,
         ),
     )
+
+
+def why_not(path: Path, error: Exception) -> str:
+    """Why NumPy does not read a file: what it is, else what NumPy says."""
+    with contextlib.suppress(OSError):
+        if not zipfile.is_zipfile(path):
+            return f"it is {kind_of_file(path)}"
+    return plain_reason(error)
 
 
 def _check_measurement(path: Path, fields: dict[str, NDArray]) -> None:
