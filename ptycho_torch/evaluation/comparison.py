@@ -19,7 +19,12 @@ from ptycho_torch.evaluation.metrics.agreement import (
     overlay,
 )
 from ptycho_torch.evaluation.metrics.frc import Pair, RingCurves, ring_curves
-from ptycho_torch.evaluation.plots import CRITERION_LABELS, save_comparison
+from ptycho_torch.evaluation.plots import (
+    CRITERION_LABELS,
+    half_period_m,
+    length_text,
+    save_comparison,
+)
 from ptycho_torch.io.files import write_json
 from ptycho_torch.io.readers.reconstruction import read_reconstruction
 from ptycho_torch.io.run_dir import RunDir
@@ -230,4 +235,4 @@ def _length(frequency: float, pixel_size_m: tuple[float, float] | None) -> str:
     """Unit of a spatial frequency, and the half period that it resolves."""
     if pixel_size_m is None:
         return f"Nyquist; half period {1 / frequency:.2f} px"
-    return f"Nyquist; half period {1e9 * max(pixel_size_m) / frequency:.1f} nm"
+    return f"Nyquist; half period {length_text(half_period_m(frequency, pixel_size_m))}"

@@ -1,5 +1,6 @@
 """Pictures. Functions draw data on axes and return them; `save_*` lay out and write a file."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,17 +16,22 @@ from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.evaluation.displayed_phase import PhaseRange, phase_range, without_ramp
 from ptycho_torch.evaluation.metrics.agreement import AlignedPair
 from ptycho_torch.evaluation.metrics.frc import RingCurves
-from ptycho_torch.evaluation.metrics.residuals import Residuals
 from ptycho_torch.io.files import atomic_write
 
 SEEN = 0.01  # of the largest coverage; darker pixels are left blank
 LIT = 0.25  # of the median coverage; darker pixels are noisy, and do not decide about the colours
 DPI = 150
 CRITERION_LABELS = {"one_bit": "1 bit", "half_bit": "1/2 bit", "one_seventh": "1/7 criterion"}
-MARKERS_PT = 230.0  # width of all markers of a row together, about that of the axes
 TICKS = 5  # intervals of the x axis; large coordinates of more ticks would overlap
 PANEL_IN = (6.0, 5.0)  # width and height
 PATTERN_FLOOR = 0.5  # photons; a logarithmic picture shows one photon and blanks none
+
+
+def encode_png(figure: Figure, *, dpi: int) -> bytes:
+    """A figure as PNG."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    return content.getvalue()
 
 
 def save_figure(path: Path, figure: Figure) -> None:
@@ -120,7 +126,7 @@ def plot_amplitude(axes: Axes, result: Reconstruction, *, title: str = "Amplitud
         vmin=low,
         vmax=high,
     )
-    return draw_scale_bar(_label_pixels(axes), result.pixel_size_m)
+    return draw_scale_bar(label_pixels(axes), result.pixel_size_m)
 
 
 def plot_phase(axes: Axes, result: Reconstruction, *, title: str = "Phase") -> Axes:
@@ -142,7 +148,7 @@ def plot_phase(axes: Axes, result: Reconstruction, *, title: str = "Phase") -> A
         vmin=span.low,
         vmax=span.high,
     )
-    _label_pixels(axes)
+    label_pixels(axes)
     y, x = np.round(ramp, 2) + 0.0  # no negative zero
     removed = f"{x:+.2f} rad (x), {y:+.2f} rad (y)".replace("-", "\N{MINUS SIGN}")
     axes.set_xlabel(f"x [object pixels]\nremoved ramp: {removed}")
@@ -160,8 +166,7 @@ def draw_scale_bar(axes: Axes, pixel_size_m: tuple[float, float] | None) -> Axes
         return axes
     left, right = axes.get_xlim()
     longest_m = 0.25 * (right - left) * pixel_size_m[1]
-    decade_m = 10.0 ** np.floor(np.log10(longest_m))
-    length_m = max(step * decade_m for step in (1, 2, 5) if step * decade_m <= longest_m)
+    length_m = round_down(longest_m)
     bar = AnchoredSizeBar(
         axes.transData,
         length_m / pixel_size_m[1],
@@ -175,12 +180,18 @@ def draw_scale_bar(axes: Axes, pixel_size_m: tuple[float, float] | None) -> Axes
     return axes
 
 
+def round_down(value: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is not above a positive value."""
+    decade = 10.0 ** np.floor(np.log10(value))
+    return float(max(step * decade for step in (1, 2, 5) if step * decade <= value * (1 + 1e-9)))
+
+
 def length_text(length_m: float) -> str:
     """A length in nanometres or micrometres, to three digits."""
     return f"{1e6 * length_m:.3g} µm" if length_m >= 1e-6 else f"{1e9 * length_m:.3g} nm"
 
 
-def _label_pixels(axes: Axes) -> Axes:
+def label_pixels(axes: Axes) -> Axes:
     """Axis labels of an image in object pixels."""
     axes.set_xlabel("x [object pixels]")
     axes.set_ylabel("y [object pixels]")
@@ -197,7 +208,7 @@ def plot_probe(
     """Intensity of the illumination, all modes together, (M, H, W)."""
     intensity = np.sum(np.abs(probe) ** 2, axis=0)
     show_image(axes, intensity, title=title, unit="photons / pixel", extent=None, cmap="magma")
-    return draw_scale_bar(_label_pixels(axes), pixel_size_m)
+    return draw_scale_bar(label_pixels(axes), pixel_size_m)
 
 
 def plot_pattern(axes: Axes, counts: NDArray, *, title: str = "Pattern") -> Axes:
@@ -225,28 +236,6 @@ def plot_history(axes: Axes, rows: Sequence[Mapping[str, float]]) -> Axes:
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss [per detector pixel]")
     axes.set_yscale("log")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return axes
-
-
-def plot_refinement(
-    axes: Axes, r_work: Sequence[float], r_free: Sequence[float], kept: Sequence[bool]
-) -> Axes:
-    """R-factors over the epochs of a refinement, from its start on, and which of them were kept."""
-    axes.plot(r_work, color="tab:blue", label="R-work, patterns that it used")
-    axes.plot(r_free, color="tab:orange", label="R-free, held-out patterns")
-    chosen = [number for number, good in enumerate(kept) if good]
-    axes.plot(
-        chosen,
-        [r_free[number] for number in chosen],
-        "o",
-        color="tab:orange",
-        label="epoch that was kept",
-    )
-    axes.set_xlabel("epoch of the refinement")
-    axes.set_ylabel("R-factor [1]")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     return axes
@@ -284,13 +273,23 @@ def save_simulation(path: Path, scan: Scan, truth: Reconstruction) -> None:
     save_figure(path, figure)
 
 
-def plot_rings(axes: Axes, curves: RingCurves, *, title: str = "Fourier ring correlation") -> Axes:
-    """Ring correlation over spatial frequency, with its threshold curves."""
+def plot_rings(
+    axes: Axes,
+    curves: RingCurves,
+    pixel_size_m: tuple[float, float] | None,
+    *,
+    title: str = "Fourier ring correlation",
+) -> Axes:
+    """Ring correlation over spatial frequency, and where it meets the threshold curves."""
     axes.plot(curves.frequency, curves.correlation, color="black", label="correlation")
     for (name, threshold), style in zip(curves.thresholds.items(), ("--", "-.", ":"), strict=True):
         crossing = curves.resolutions()[name]
         found = f"crossed at {crossing:.2f}" if crossing < 1 else "not crossed"
-        axes.plot(curves.frequency, threshold, style, label=f"{CRITERION_LABELS[name]}: {found}")
+        if pixel_size_m is not None:
+            found += f", {length_text(half_period_m(crossing, pixel_size_m))}"
+        label = f"{CRITERION_LABELS[name]}: {found}"
+        (line,) = axes.plot(curves.frequency, threshold, style, label=label)
+        axes.axvline(crossing, color=line.get_color(), linestyle=style, linewidth=0.8)
     axes.set_title(title)
     axes.set_xlabel("spatial frequency [Nyquist]")
     axes.set_ylabel("correlation [1]")
@@ -299,6 +298,14 @@ def plot_rings(axes: Axes, curves: RingCurves, *, title: str = "Fourier ring cor
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     return axes
+
+
+def half_period_m(frequency: float, pixel_size_m: tuple[float, float]) -> float:
+    """Half a period of a spatial frequency, which is a fraction of Nyquist, in metres.
+
+    Of a pixel that is not square the longer side counts.
+    """
+    return max(pixel_size_m) / frequency
 
 
 def save_comparison(
@@ -343,8 +350,8 @@ def save_comparison(
     shown = (span.on_branch(image), span.on_branch(reference), image - reference)
     _plot_pair(below, shown, names, ("Phase", "phase [rad]"), colours, extent)
     for one in above + below:
-        draw_scale_bar(_label_pixels(one), pixel_size_m)
-    plot_rings(axes["frc"], curves)
+        draw_scale_bar(label_pixels(one), pixel_size_m)
+    plot_rings(axes["frc"], curves, pixel_size_m)
     save_figure(path, figure)
 
 
@@ -365,65 +372,3 @@ def _plot_pair(
     style = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
     title = f"{name}: difference"
     show_image(axes[2], difference, title=title, unit=unit, extent=extent, **style)
-
-
-def plot_over_scan(
-    axes: Axes,
-    positions_px: NDArray[np.float64],
-    values: NDArray[np.float64],
-    *,
-    title: str,
-    unit: str,
-    pixel_size_m: tuple[float, float] | None,
-) -> Axes:
-    """A value of each scan point at its place, (N,); NaN is left blank."""
-    width_px = float(np.ptp(positions_px, axis=0).max())
-    side = np.clip(MARKERS_PT / np.sqrt(len(values)), 1, 40)
-    drawn = axes.scatter(
-        positions_px[:, 1],
-        positions_px[:, 0],
-        c=values,
-        s=side**2,
-        marker="s",
-        linewidths=0,
-        cmap="viridis",
-    )
-    margin = 0.05 * width_px + 1
-    axes.set_xlim(positions_px[:, 1].min() - margin, positions_px[:, 1].max() + margin)
-    axes.set_ylim(positions_px[:, 0].max() + margin, positions_px[:, 0].min() - margin)
-    axes.set_aspect("equal")
-    axes.set_title(title)
-    figure = axes.get_figure()
-    if figure is not None:
-        figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85)
-    return draw_scale_bar(_label_pixels(axes), pixel_size_m)
-
-
-def save_residuals(
-    path: Path,
-    positions_px: NDArray[np.float64],
-    residuals: Residuals,
-    halves: RingCurves | None,
-    pixel_size_m: tuple[float, float] | None,
-) -> None:
-    """Write the picture of the residuals over the scan, and of the ring correlation of halves."""
-    figure, axes = panels(3 if halves else 2)
-    chi2_per_dof = np.where(
-        residuals.dof > 0, residuals.chi2 / np.maximum(residuals.dof, 1), np.nan
-    )
-    total = f"{residuals.chi2_per_dof:.3g}"
-    for place, values, title, unit in (
-        (axes[0], residuals.r_factor, "R-factor of each pattern", "R-factor [1]"),
-        (
-            axes[1],
-            chi2_per_dof,
-            f"$\\chi^2$ of each pattern, {total} in all",
-            "per degree of freedom",
-        ),
-    ):
-        plot_over_scan(
-            place, positions_px, values, title=title, unit=unit, pixel_size_m=pixel_size_m
-        )
-    if halves:
-        plot_rings(axes[2], halves, title="Correlation of two random halves of the scan")
-    save_figure(path, figure)

@@ -18,7 +18,11 @@ Rule = Callable[[Metrics], str]
 
 HARDLY_BETTER = 0.5  # of what an empty object leaves above counting noise
 FAR_ABOVE_NOISE = 3.0  # times the R-factor of counting noise
-SMALL_R = 0.02  # R-factor below which a multiple of the noise is no reason for a doubt
+SMALL_R = 0.02  # R-factor below which a multiple of the noise alone is no reason for a doubt
+# Of what an empty object leaves above counting noise; at high dose a good image leaves far more
+# than the noise, and far less than this.
+LEFT_OVER = 0.1
+SMALLEST = 1e-12  # R-factor; keeps the share finite where an empty object explains everything
 ENOUGH_FRC = 0.25  # of Nyquist, up to which halves of the data should agree
 FALLEN_BEHIND = 1.5  # R-free over R of all patterns; with more, noise was fitted
 
@@ -43,8 +47,7 @@ class Verdict:
 def no_better_than_empty(said: Metrics) -> str:
     """R is that of an empty object, or nearly."""
     r_image, r_empty = said["r_factor"], said["r_factor_empty"]
-    r_noise = min(said["r_factor_noise"], r_empty)
-    if r_image < r_noise + HARDLY_BETTER * (r_empty - r_noise):
+    if unexplained(said) < HARDLY_BETTER:
         return ""
     return (
         f"the image explains the patterns hardly better than an empty object (R {r_image:.3g} "
@@ -67,18 +70,34 @@ def halves_disagree(said: Metrics) -> str:
     agreement = halves["resolution_of_nyquist"]["half_bit"]
     if agreement >= ENOUGH_FRC:
         return ""
-    return f"two halves of the data agree only up to {100 * agreement:.0f} % of Nyquist"
+    return f"two halves of the data agree only up to {in_words(agreement, said)}"
+
+
+def in_words(frequency: float, said: Metrics) -> str:
+    """A spatial frequency in fractions of Nyquist, with its half period where that is known."""
+    pixel = said.get("pixel_size_m")
+    length = f", {1e9 * max(pixel) / frequency:.3g} nm half period" if pixel and frequency else ""
+    return f"{100 * frequency:.0f} % of Nyquist{length}"
 
 
 def above_noise(said: Metrics) -> str:
     """R is well above counting noise."""
     r_image, r_noise = said["r_factor"], said["r_factor_noise"]
-    if r_image <= max(SMALL_R, FAR_ABOVE_NOISE * r_noise):
+    left = unexplained(said)
+    if r_image <= FAR_ABOVE_NOISE * r_noise or (r_image <= SMALL_R and left <= LEFT_OVER):
         return ""
     return (
         f"the misfit is {r_image / r_noise:.2g} times counting noise (R {r_image:.3g} and "
-        f"{r_noise:.3g}): probe, positions or model are not right"
+        f"{r_noise:.3g}), and {100 * left:.0f} % of that of an empty object: probe, positions or "
+        "model are not right"
     )
+
+
+def unexplained(said: Metrics) -> float:
+    """What the image leaves above counting noise, as a share of what an empty object leaves."""
+    r_image, r_empty = said["r_factor"], said["r_factor_empty"]
+    r_noise = min(said["r_factor_noise"], r_empty)
+    return float(max(r_image - r_noise, 0) / max(r_empty - r_noise, SMALLEST))
 
 
 def fitted_noise(said: Metrics) -> str:
@@ -116,14 +135,20 @@ def verdict_on(said: Metrics) -> Verdict:
         if reasons:
             milder = RULES["look twice"] if level != "look twice" else ()
             return Verdict(level, (*reasons, *filter(None, (rule(said) for rule in milder))))
+    good = [_well_explained(said)]
+    if said.get("frc_halves"):
+        agreement = said["frc_halves"]["resolution_of_nyquist"]["half_bit"]
+        good.append(f"two halves of the data agree up to {in_words(agreement, said)}")
+    return Verdict("trust it", tuple(good))
+
+
+def _well_explained(said: Metrics) -> str:
+    """Why the misfit is no reason for a doubt."""
     r_image, r_noise, r_empty = (
         said[name] for name in ("r_factor", "r_factor_noise", "r_factor_empty")
     )
-    good = [
-        f"the image explains the patterns within {r_image / r_noise:.2g} times counting noise "
-        f"(R {r_image:.3g}; an empty object has {r_empty:.3g})"
-    ]
-    if said.get("frc_halves"):
-        agreement = said["frc_halves"]["resolution_of_nyquist"]["half_bit"]
-        good.append(f"two halves of the data agree up to {100 * agreement:.0f} % of Nyquist")
-    return Verdict("trust it", tuple(good))
+    figures = f"(R {r_image:.3g}; an empty object has {r_empty:.3g})"
+    if r_image <= FAR_ABOVE_NOISE * r_noise:
+        times = f"{r_image / r_noise:.2g}"
+        return f"the image explains the patterns within {times} times counting noise {figures}"
+    return f"the image explains all but {100 * unexplained(said):.2g} % of the patterns {figures}"

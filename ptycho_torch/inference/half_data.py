@@ -62,10 +62,7 @@ def correlate_halves(
 
 def to_dict(residuals: Residuals, halves: RingCurves | None, scan: Scan) -> dict[str, Any]:
     """Residuals of each position, and correlation of the halves, for `metrics.json`."""
-    chi2_per_dof = [
-        float(chi2 / dof) if dof else None
-        for chi2, dof in zip(residuals.chi2, residuals.dof, strict=True)
-    ]
+    chi2_per_dof = [None if chi2 != chi2 else chi2 for chi2 in residuals.pattern_chi2.tolist()]
     return {
         "frc_halves": halves.to_dict() if halves else None,
         "positions": {

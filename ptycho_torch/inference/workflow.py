@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.distributed.device import choose_device
 from ptycho_torch.doctor.open_scan import open_scan
 from ptycho_torch.errors import NotTrustedError
+from ptycho_torch.evaluation.fit_plots import save_residuals
 from ptycho_torch.evaluation.metrics.residuals import pattern_residuals
-from ptycho_torch.evaluation.plots import save_amplitude, save_phase, save_residuals
+from ptycho_torch.evaluation.pattern_fit import fit_of_patterns, write_fit
+from ptycho_torch.evaluation.plots import save_amplitude, save_phase
 from ptycho_torch.evaluation.report import write_report
 from ptycho_torch.evaluation.verdict import verdict_on
 from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
@@ -33,7 +36,7 @@ from ptycho_torch.inference.in_memory import (
 )
 from ptycho_torch.inference.tiling import tile_sizes
 from ptycho_torch.inference.training_domain import outside_domain
-from ptycho_torch.io.files import write_json, write_text
+from ptycho_torch.io.files import file_sha256, write_json, write_text
 from ptycho_torch.io.log import collecting_warnings, log_to
 from ptycho_torch.io.measurement_file import apply_measurement
 from ptycho_torch.io.readers.detect import files_read
@@ -52,6 +55,7 @@ def run_inference(config: InferenceConfig) -> RunDir:
 
 def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDir:
     """Reconstruct a scan and write the result, with the warnings that came up."""
+    began, clock = datetime.now().astimezone(), time.perf_counter()
     # 1. network and scan
     comm = find_processes(config)
     run = RunDir(config.output_dir)
@@ -62,7 +66,8 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
     scan = ensure_probe(
         open_scan(config.test_data, config), seed=config.seed, show=not config.quiet
     )
-    scan = with_known_measurement(select_positions(scan, config.n_images), checkpoint, config)
+    given = select_positions(scan, config.n_images)
+    scan = with_known_measurement(given, checkpoint, config)
     check_known(scan, config.format)
     tile_sizes(generator, scan, config.gridsize)
     trained = training_conditions(about)
@@ -103,16 +108,26 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
         if comm.is_global_zero:
             write_picture(run, result, config)
             save_residuals(run.residuals, scan.positions_px, residuals, halves, scan.pixel_size_m)
+            fit = fit_of_patterns(result, scan, residuals, given.positions_px)
+            write_fit(run.pattern_fit, fit)
             found = image_metrics(result, scan, residuals, refined=bool(history))
             timing = {
+                "started": began.isoformat(timespec="seconds"),
+                "total_s": time.perf_counter() - clock,
                 "duration_s": duration_s,
                 "patterns_per_s": len(scan) / duration_s,
                 "device": comm.device.type,
                 "cuda_initialized": torch.cuda.is_initialized(),
+                "pixel_size_m": scan.pixel_size_m,
                 "decisions": list(scan.decisions),
                 "versions": provenance(),
             }
-            training = {"beyond_training": unknown, "trained": about}
+            training = {
+                "beyond_training": unknown,
+                "trained": about,
+                "checkpoint": str(checkpoint.absolute()),
+                "checkpoint_sha256": file_sha256(checkpoint),
+            }
             said = found | timing | history | quality | training
             verdict = verdict_on(said)
             said |= {"verdict": verdict.to_dict(), "warnings": list(warnings)}

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -61,3 +62,9 @@ def write_npz(path: Path, arrays: dict[str, NDArray]) -> None:
     """Write arrays to a compressed NPZ file, whole or not at all."""
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of the content of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -64,6 +64,9 @@ FILES = {  # attribute of `RunDir` -> file; no other module knows the names
     "residuals": RunFile(
         "residuals.png", ("infer",), "residuals over the scan, ring correlation of its halves"
     ),
+    "pattern_fit": RunFile(
+        "residuals.npz", ("infer",), "residual of each pattern, positions of the file"
+    ),
     "report": RunFile("report.html", ("infer",), "all of a reconstruction on one page"),
     "product": RunFile("product.h5", ("infer", "simulate"), "product of Ptychodus"),
     "cxi": RunFile("reconstruction.cxi", ("infer",), "the reconstruction as CXI"),

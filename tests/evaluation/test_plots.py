@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from ptycho_torch.data.scan import Reconstruction
+from ptycho_torch.evaluation.fit_plots import plot_over_scan
 from ptycho_torch.evaluation.plots import (
     draw_scale_bar,
     length_text,
     panels,
     plot_amplitude,
-    plot_over_scan,
     plot_phase,
     plot_probe,
 )

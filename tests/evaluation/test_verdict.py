@@ -53,6 +53,29 @@ def test_each_rule_gives_its_level(level):
         assert rule(changed) in verdict_on(changed).reasons
 
 
+def test_a_small_misfit_that_is_a_good_part_of_that_of_an_empty_object_is_no_good_fit():
+    """An R-factor of 0.018 is small, but with a weak object it leaves a fifth unexplained."""
+    figures = {"r_factor": 0.0178, "r_factor_noise": 0.0013, "r_factor_empty": 0.0825}
+    verdict = verdict_on(said(**figures, refinement=None))
+    assert verdict.level == "look twice"
+    assert "14 times counting noise" in verdict.reasons[0]
+    assert "20 % of that of an empty object" in verdict.reasons[0]
+
+
+def test_far_above_a_tiny_noise_is_a_good_fit_at_high_dose():
+    figures = {"r_factor": 0.003, "r_factor_noise": 1e-6, "r_factor_empty": 0.08}
+    verdict = verdict_on(said(**figures, refinement=None))
+    assert verdict.level == "trust it"
+    assert "all but 3.7 % of the patterns" in verdict.reasons[0]
+
+
+def test_the_resolution_is_in_nanometres_where_the_pixel_is_known():
+    assert (
+        "80 % of Nyquist, 40 nm half period"
+        in verdict_on(said(pixel_size_m=[30e-9, 32e-9])).reasons[1]
+    )
+
+
 def test_a_refined_image_does_not_need_a_trained_network():
     assert verdict_on(said(trained={"steps": 0})).level == "trust it"
 

@@ -122,7 +122,7 @@ def test_infer_leaves_residuals_and_with_metrics_also_halves(scan_file, simulati
         stored.append(json.loads(image.metrics.read_text()))
         picture = matplotlib.image.imread(image.residuals)
         assert picture[..., :3].std() > 0.05
-        assert (picture.shape[0] > 2000) == metrics, "the third panel is that of the halves"
+        assert (picture.shape[1] > 2000) == metrics, "the third panel is that of the halves"
     judged, again, plainly, refined = stored
     assert refined["frc_halves"] != judged["frc_halves"], "halves are refined as the whole is"
     assert refined["chi2_per_dof"] < judged["chi2_per_dof"]

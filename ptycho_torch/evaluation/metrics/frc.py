@@ -1,7 +1,8 @@
 """The Fourier ring correlation of two images, and the threshold curves of resolution."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,6 +176,12 @@ class RingCurves:
             "correlation": self.correlation.tolist(),
             "thresholds": curves,
         }
+
+
+def curves_from_dict(content: Mapping[str, Any]) -> RingCurves:
+    """The curves that `RingCurves.to_dict` made plain."""
+    thresholds = {name: np.array(curve) for name, curve in content["thresholds"].items()}
+    return RingCurves(np.array(content["correlation"]), thresholds, content["pair"])
 
 
 def ring_curves(a: ComplexImage, b: ComplexImage, *, pair: Pair) -> RingCurves:

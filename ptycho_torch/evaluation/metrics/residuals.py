@@ -117,6 +117,11 @@ class Residuals:
         return float(self.misfit.sum() / self.photons.sum())
 
     @property
+    def pattern_chi2(self) -> NDArray[np.float64]:
+        """Chi^2 per degree of freedom of each pattern, (N,); NaN where photons are too few."""
+        return np.where(self.dof > 0, self.chi2 / np.maximum(self.dof, 1), np.nan)
+
+    @property
     def chi2_per_dof(self) -> float:
         """Over all patterns; 1 if the image explains them, NaN without a photon."""
         terms = int(self.dof.sum())
@@ -168,14 +173,35 @@ def pattern_residuals(result: Reconstruction, scan: Scan) -> Residuals:
 
 def _predictions(result: Reconstruction, scan: Scan) -> Iterator[tuple[Tensor, Tensor]]:
     """Expected and counted photons of the good pixels, (n, pixels) each, chunk by chunk."""
-    mask, canvas = torch.from_numpy(scan.mask), torch.from_numpy(result.object)[None]
-    shape = (canvas.shape[1], canvas.shape[2])
-    scan = replace(scan, probe=result.probe)
+    mask = torch.from_numpy(scan.mask)
     for points in _chunks(scan):
-        corners = torch.from_numpy(scan.corners_px()[points] - result.origin_yx).float()[None]
-        group = make_group(scan, points)._replace(corners_px=corners)
-        intensity = predict_counts(canvas, group_layout(group, shape))
-        yield intensity[0][:, mask], group.counts[0][:, mask]
+        intensity, counts = predict_patterns(result, scan, points)
+        yield intensity[:, mask], counts[:, mask]
+
+
+def predict_patterns(
+    result: Reconstruction, scan: Scan, points: NDArray[np.intp]
+) -> tuple[Tensor, Tensor]:
+    """Expected and counted photons of some patterns of a scan.
+
+    Args:
+        result: Object, probe and frame.
+        scan: Its positions must lie in the frame of ``result``.
+        points: Indices of patterns, (n,).
+
+    Returns:
+        Float32, (n, H, W) each.
+
+    Raises:
+        ValueError: If a patch reaches beyond the object.
+    """
+    scan = replace(scan, probe=result.probe)
+    rows, columns = result.object.shape
+    corners = torch.from_numpy(scan.corners_px()[points] - result.origin_yx).float()[None]
+    group = make_group(scan, points)._replace(corners_px=corners)
+    layout = group_layout(group, (rows, columns))
+    expected = predict_counts(torch.from_numpy(result.object)[None], layout)
+    return expected[0], group.counts[0]
 
 
 def _chunks(scan: Scan) -> Iterator[NDArray[np.intp]]:

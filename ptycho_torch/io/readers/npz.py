@@ -19,6 +19,8 @@ from ptycho_torch.io.readers.raw_scan import Format, RawScan
 PATTERN_KEYS = ("diff3d", "diffraction")
 POSITION_KEYS = ("ycoords", "xcoords")
 SIZE_KEYS = {"pixel_size_m": 2, "detector_pixel_m": 2, "energy_ev": 1, "distance_m": 1}  # values
+# In metres or electronvolts; far beyond those of any microscope, and their squares are numbers.
+SMALLEST_SIZE, LARGEST_SIZE = 1e-15, 1e15
 DAMAGE = (  # what damaged bytes make NumPy and zipfile raise
     OSError,
     ValueError,
@@ -188,8 +190,11 @@ def _size(path: Path, arrays: Arrays, key: str) -> list[float] | list[None]:
             f"{path}: {key} is {values.dtype} of shape {values.shape}; expected {count} positive "
             f"number{'s' if count > 1 else ''}"
         )
-    if not (np.isfinite(values).all() and (values > 0).all()):
-        raise InputError(f"{path}: {key} is {values.ravel()}; expected positive numbers")
+    if not ((values >= SMALLEST_SIZE) & (values <= LARGEST_SIZE)).all():
+        raise InputError(
+            f"{path}: {key} is {values.ravel()}; expected positive numbers, from {SMALLEST_SIZE:g} "
+            f"to {LARGEST_SIZE:g}"
+        )
     return np.broadcast_to(values.ravel(), count).astype(float).tolist()
 
 

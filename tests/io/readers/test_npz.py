@@ -229,6 +229,10 @@ BAD = {
     ),
     "scan index": (lambda a: {"scan_index": np.arange(5)}, "expected 12 whole numbers"),
     "pixel size": (lambda a: {"pixel_size_m": np.array([1e-8, 0.0])}, "expected positive numbers"),
+    "denormal pixel": (
+        lambda a: {"detector_pixel_m": np.array([7.5e-5, 5e-322])},
+        "expected positive numbers, from 1e-15",
+    ),
     "energy": (lambda a: {"energy_ev": np.arange(3.0)}, r"energy_ev is .* expected 1 positive"),
     "distance": (lambda a: {"distance_m": np.array("1 m")}, "distance_m is <U3"),
     "mask size": (
