@@ -117,6 +117,16 @@ class InferenceConfig(
         "in metrics.json",
         default=False,
     )
+    movie: Path | None = option(
+        "show the epochs of the refinement as an animation in this file, .gif or .png (APNG)",
+        default=None,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_suffix("--movie", self.movie, ".gif", ".png")
+        if self.movie is not None and self.refine == "0":
+            raise InputError("--movie shows the refinement; give --refine auto, or its epochs")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,10 @@ from ptycho_torch.data.lazy_patterns import PatternArray, blocks, select
 from ptycho_torch.errors import InputError
 
 if TYPE_CHECKING:  # for the annotations of Group alone: a Scan is read and checked without torch
+    from matplotlib.figure import Figure
     from torch import Tensor
 
+NOTEBOOK = "ptycho_torch.evaluation.notebook"  # draws; imported when something is to be seen
 
 # eV m; Planck's constant times the speed of light, both exact in the SI, with all digits: Ptychodus
 # warns of "the wrong scale" where two pixel sizes differ by more than 1e-9.
@@ -191,6 +194,14 @@ class Scan:
             totals[window] = (block * self.mask).sum(axis=(1, 2), dtype=np.float64)
         return totals
 
+    def plot(self) -> Figure:
+        """A figure of the mean pattern, the positions in their order, and the probe."""
+        return _notebook("figure_of_scan", self)
+
+    def _repr_html_(self) -> str:
+        """The scan in a notebook: picture and facts."""
+        return _notebook("html_of_scan", self)
+
     def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> Scan:
         """The same scan with some of its patterns, in ascending order; the scale stays the same."""
         chosen = np.sort(np.asarray(indices))
@@ -293,6 +304,14 @@ class Reconstruction:
     probe_components: NDArray[np.complex64] | None = None
     probe_weights: NDArray[np.float32] | None = None
 
+    def plot(self) -> Figure:
+        """A figure of amplitude and phase of the object, and of the probe."""
+        return _notebook("figure_of_reconstruction", self)
+
+    def _repr_html_(self) -> str:
+        """The reconstruction in a notebook: picture and facts."""
+        return _notebook("html_of_reconstruction", self)
+
 
 def relative_photons(used: Scan | Reconstruction) -> NDArray[np.float64]:
     """Photons of the beam in each exposure, relative to their mean, (N,).
@@ -315,3 +334,8 @@ def relative_photons(used: Scan | Reconstruction) -> NDArray[np.float64]:
         photons = photons * used.flux
     relative: NDArray[np.float64] = photons / photons.mean()
     return relative
+
+
+def _notebook(name: str, shown: Scan | Reconstruction) -> Any:
+    """What a function of `NOTEBOOK` makes of a noun; pictures need more than the data does."""
+    return getattr(import_module(NOTEBOOK), name)(shown)

@@ -11,7 +11,7 @@ from ptycho_torch.data.probe import beam_diameter, ring_centroid
 from ptycho_torch.data.scan import Scan
 from ptycho_torch.doctor.findings import ERROR, WARNING, Finding, Sample
 from ptycho_torch.doctor.pattern_checks import smooth
-from ptycho_torch.evaluation.plots import plot_pattern, plot_probe, save_figure
+from ptycho_torch.evaluation.plots import plot_order, plot_pattern, plot_probe, save_figure
 
 CIRCLES = 2000  # positions up to which beams are drawn; more of them hide each other
 
@@ -59,24 +59,18 @@ def plot_mean(axes: Axes, scan: Scan, sample: Sample) -> Axes:
 
 def plot_positions(axes: Axes, scan: Scan, sample: Sample) -> Axes:
     """The scan positions in their order, each with its beam."""
-    y, x = scan.positions_px.T
-    axes.plot(x, y, color="0.7", linewidth=0.5)
-    axes.scatter(x, y, s=6, c=np.arange(len(x)), cmap="viridis")
-    if scan.probe is not None and len(x) <= CIRCLES:
+    plot_order(axes, scan.positions_px, scan.pixel_size_m)
+    if scan.probe is not None and len(scan) <= CIRCLES:
         angle = np.linspace(0, 2 * np.pi, 40)
         radius = beam_diameter(scan.probe) / 2
-        for middle_y, middle_x in scan.positions_px[:: max(1, len(x) // 60)]:
+        for middle_y, middle_x in scan.positions_px[:: max(1, len(scan) // 60)]:
             axes.plot(
                 middle_x + radius * np.cos(angle),
                 middle_y + radius * np.sin(angle),
                 color="tab:red",
                 linewidth=0.3,
             )
-    axes.set_aspect("equal")
-    axes.invert_yaxis()
-    axes.set_title("Positions in their order, some beams")
-    axes.set_xlabel("x [object pixels]")
-    axes.set_ylabel("y [object pixels]")
+        axes.set_title("Positions in their order, some beams")
     return axes
 
 

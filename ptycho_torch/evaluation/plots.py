@@ -227,6 +227,22 @@ def plot_pattern(axes: Axes, counts: NDArray, *, title: str = "Pattern") -> Axes
     return axes
 
 
+def plot_order(
+    axes: Axes, positions_px: NDArray[np.float64], pixel_size_m: tuple[float, float] | None
+) -> Axes:
+    """The scan positions and the way between them, (N, 2)."""
+    y, x = positions_px.T
+    axes.plot(x, y, color="0.7", linewidth=0.5)
+    drawn = axes.scatter(x, y, s=6, c=np.arange(len(x)), cmap="viridis")
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    axes.set_title("Positions in their order")
+    figure = axes.get_figure()
+    if figure is not None:
+        figure.colorbar(drawn, ax=axes, label="number of the pattern", shrink=0.85)
+    return draw_scale_bar(label_pixels(axes), pixel_size_m)
+
+
 def plot_history(axes: Axes, rows: Sequence[Mapping[str, float]]) -> Axes:
     """Losses over the epochs."""
     for name, label in (("train_loss", "training"), ("val_loss", "validation")):

@@ -65,7 +65,8 @@ def reconstruct_and_refine(
         trained: Conditions of the scans that the network was trained on.
         comm: Processes that share the network's part; rank zero refines. By default this one alone.
         show: Whether to draw progress bars.
-        on_epoch: Called after each epoch of the refinement with its number and its entry.
+        on_epoch: Called after each epoch of the refinement with its number, its entry and its
+            object; where the image is made a second time, the numbers begin with 0 again.
 
     Returns:
         The reconstruction, on a canvas that holds all patches, and what `metrics.json` holds about

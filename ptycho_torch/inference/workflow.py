@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.distributed.device import choose_device
 from ptycho_torch.doctor.open_scan import open_scan
-from ptycho_torch.errors import NotTrustedError
+from ptycho_torch.errors import InputError, NotTrustedError
 from ptycho_torch.evaluation.fit_plots import save_residuals
 from ptycho_torch.evaluation.metrics.residuals import pattern_residuals
+from ptycho_torch.evaluation.movie import MovieFrames, save_movie
 from ptycho_torch.evaluation.pattern_fit import fit_of_patterns, write_fit
 from ptycho_torch.evaluation.plots import save_amplitude, save_phase
 from ptycho_torch.evaluation.report import write_report
@@ -42,6 +44,7 @@ from ptycho_torch.io.measurement_file import apply_measurement
 from ptycho_torch.io.readers.detect import files_read
 from ptycho_torch.io.run_dir import RunDir, provenance
 from ptycho_torch.io.writers import check_known, write_formats, write_reconstruction
+from ptycho_torch.refinement.loop import RefinementEpoch
 from ptycho_torch.refinement.probe_retrieval import ensure_probe
 
 logger = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
     run = RunDir(config.output_dir)
     if comm.is_global_zero:
         run.check_unused("infer", overwrite=config.overwrite)
+        check_movie(config)
     checkpoint = find_checkpoint(config.model_path)
     generator, about = load_generator(checkpoint)
     scan = ensure_probe(
@@ -86,8 +90,15 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
         started = time.perf_counter()
         generator = generator.to(comm.device)
         show = comm.is_global_zero and not config.quiet
+        movie = MovieFrames()
         result, history = reconstruct_and_refine(
-            generator, scan, config, trained=trained, comm=comm, show=show
+            generator,
+            scan,
+            config,
+            trained=trained,
+            comm=comm,
+            show=show,
+            on_epoch=None if config.movie is None else partial(film, movie),
         )
         duration_s = time.perf_counter() - started
         check_not_flat(result)
@@ -133,11 +144,30 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
             said |= {"verdict": verdict.to_dict(), "warnings": list(warnings)}
             write_json(run.metrics, said)
             write_report(run)
+            if config.movie is not None:
+                save_movie(config.movie, movie.frames, result)
+                logger.info("the epochs of the refinement: %s", config.movie)
             logger.info("verdict: %s: %s", verdict.level, "; ".join(verdict.reasons))
             if config.strict and verdict.level == "do not trust it":
                 raise NotTrustedError("; ".join(verdict.reasons))
         logger.info("%d patterns in %.2f s: %s", len(scan), duration_s, run.reconstruction)
     return run
+
+
+def check_movie(config: InferenceConfig) -> None:
+    """Raise `InputError` if the file of the animation cannot be written, or is there already."""
+    path = config.movie
+    if path is None:
+        return
+    if path.exists() and not config.overwrite:
+        raise InputError(f"--movie {path} is there already; choose another, or --overwrite it")
+    if path.parent not in (config.output_dir, Path()) and not path.parent.is_dir():
+        raise InputError(f"--movie {path}: there is no folder {path.parent}")
+
+
+def film(movie: MovieFrames, epoch: int, entry: RefinementEpoch, obj: torch.Tensor) -> None:
+    """Keep the object after an epoch of the refinement."""
+    movie.add(epoch, entry.r_free, obj.numpy(force=True))
 
 
 def find_processes(config: InferenceConfig) -> SingleProcess:

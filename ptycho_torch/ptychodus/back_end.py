@@ -287,6 +287,6 @@ class InferenceEngine:
         return to_host_object(result, host)
 
 
-def log_refinement(epoch: int, entry: RefinementEpoch) -> None:
+def log_refinement(epoch: int, entry: RefinementEpoch, _obj: torch.Tensor) -> None:
     """Log an epoch of the refinement; epoch 0 is its start."""
     logger.info("refinement, epoch %d: R-free %.4g", epoch, entry.r_free)

@@ -95,7 +95,7 @@ def refine(
         network_object: Another object, on the canvas of ``start``, that was made without the
             patterns of ``held_out``, complex, (Y, X). Its errors must be noise: the few held-out
             patterns notice little else.
-        progress: Called with the epoch's number from 0 and its entry.
+        progress: Called with the epoch's number from 0, its entry, and the object, complex, (Y, X).
 
     Returns:
         The result. With ``update_probe`` the probe keeps its photons, and the object takes the
@@ -236,7 +236,7 @@ def refine_reconstruction(
         held_out: Indices of the held-out scan points.
         network_object: See `refine`.
         show: Whether to draw a progress bar.
-        on_epoch: Called after each epoch with its number from 0 and its entry.
+        on_epoch: As ``progress`` of `refine`.
 
     Returns:
         The reconstruction, and its history for `metrics.json`.
@@ -251,11 +251,11 @@ def refine_reconstruction(
         total = None if options.epochs == "auto" else options.epochs
         task = bar.add_task("refining", total=total, state="")
 
-        def progress(epoch: int, entry: RefinementEpoch) -> None:
+        def progress(epoch: int, entry: RefinementEpoch, obj: Tensor) -> None:
             bar.update(task, completed=epoch, state=f"R-free {entry.r_free:.4g}")
             logger.debug("epoch %d: %s", epoch, entry)
             if on_epoch is not None:
-                on_epoch(epoch, entry)
+                on_epoch(epoch, entry, obj)
 
         result = refine(
             scan,

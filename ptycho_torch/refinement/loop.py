@@ -109,7 +109,7 @@ class RefinementEpoch:
     kept: bool = True
 
 
-Progress = Callable[[int, RefinementEpoch], None]
+Progress = Callable[[int, RefinementEpoch, Tensor], None]
 
 
 class RefinementLoop:
@@ -120,7 +120,8 @@ class RefinementLoop:
         work: Indices of the patterns to use.
         held_out: Indices of the others.
         options: What is refined.
-        progress: Called with the number of the epoch, from 0 for the start, and its entry.
+        progress: Called with the number of the epoch, from 0 for the start, its entry, and the
+            object, complex, (Y, X), which the next epoch changes in place.
     """
 
     def __init__(
@@ -141,13 +142,13 @@ class RefinementLoop:
     @torch.no_grad()
     def run(self, state: State) -> None:
         """Run the epochs that were asked for, or as many as the held-out patterns reward."""
-        self._append(replace(self._measure(state, 0.0), kept=False))
+        self._append(replace(self._measure(state, 0.0), kept=False), state)
         if self.options.epochs == "auto":
             self._run_while_rewarded(state)
             return
         for step in falling_steps(self.options.epochs):
             self._epoch(state, step)
-            self._append(self._measure(state, step))
+            self._append(self._measure(state, step), state)
 
     def _run_while_rewarded(self, state: State) -> None:
         """Lower the step when epochs gain little; restore the best state when one is harmful."""
@@ -157,7 +158,7 @@ class RefinementLoop:
             self._epoch(state, step)
             entry = self._measure(state, step)
             better = entry.free_score < best_score
-            self._append(replace(entry, kept=better))
+            self._append(replace(entry, kept=better), state)
             if better:
                 best = state.copy()
             idle = 0 if best_score - entry.free_score >= min_gain(entry.free_score) else idle + 1
@@ -241,11 +242,11 @@ class RefinementLoop:
         """What is minimised on held-out patterns."""
         return free.deviance if self.patterns.poisson else free.r
 
-    def _append(self, entry: RefinementEpoch) -> None:
+    def _append(self, entry: RefinementEpoch, state: State) -> None:
         """Record an epoch and report it."""
         self.history.append(entry)
         if self.progress is not None:
-            self.progress(len(self.history) - 1, entry)
+            self.progress(len(self.history) - 1, entry, state.obj)
 
 
 @dataclass(frozen=True, kw_only=True)
