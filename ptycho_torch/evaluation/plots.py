@@ -243,27 +243,6 @@ def plot_order(
     return draw_scale_bar(label_pixels(axes), pixel_size_m)
 
 
-def plot_history(axes: Axes, rows: Sequence[Mapping[str, float]]) -> Axes:
-    """Losses over the epochs."""
-    for name, label in (("train_loss", "training"), ("val_loss", "validation")):
-        points = [(row["epoch"], row[name]) for row in rows if name in row]
-        if points:
-            axes.plot(*zip(*points, strict=True), marker=".", label=label)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss [per detector pixel]")
-    axes.set_yscale("log")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return axes
-
-
-def save_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Picture of the losses over the epochs."""
-    figure, (axes,) = panels()
-    plot_history(axes, rows)
-    save_figure(path, figure)
-
-
 def save_amplitude(path: Path, result: Reconstruction) -> None:
     """Picture of the amplitude."""
     figure, (axes,) = panels()

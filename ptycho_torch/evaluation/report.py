@@ -78,6 +78,8 @@ FIGURES = {
     "device": Figure("device", "", "where the image was computed"),
 }
 NOT_SHOWN = {"started", "total_s", "checkpoint", "checkpoint_sha256", "cuda_initialized"}
+# Options that would replace what the first run wrote, and do not change the image.
+NOT_REPEATED = {"overwrite", "movie"}
 CRITERIA = {"half_bit": "1/2 bit", "one_bit": "1 bit", "one_seventh": "1/7"}
 SHOWN_DIGITS = 12  # of a SHA-256, as many as tell the files of a laboratory apart
 # What a refinement may find out, and the options that ask for it.
@@ -351,7 +353,7 @@ def repeat(options: Mapping[str, Any]) -> list[str]:
     words = [Path(sys.executable).name, "-m", "ptycho_torch.inference"]
     for name, value in options.items():
         listed = tuple(value) if isinstance(value, list) else value
-        if name in defaults and (listed == defaults[name] or name == "overwrite"):
+        if name in defaults and (listed == defaults[name] or name in NOT_REPEATED):
             continue
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no_{name}")

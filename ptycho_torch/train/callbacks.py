@@ -14,6 +14,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
 from lightning.pytorch.callbacks import Checkpoint
 
+from ptycho_torch.data.scan import Group
 from ptycho_torch.errors import RunError
 from ptycho_torch.io.files import atomic_write, write_text
 from ptycho_torch.io.run_dir import RunDir
@@ -53,8 +54,29 @@ class RestoreSigterm(Callback):
             signal.signal(signal.SIGTERM, self.handler)
 
 
+class ComparableLoss(Callback):
+    """Logs the loss of the same few training groups after every epoch, with the same photons.
+
+    The training losses of two epochs are of other groups and other photons; these compare, and show
+    whether a training has come to its end. It must come before `CsvHistory`.
+    """
+
+    def __init__(self) -> None:
+        self.groups: list[Group] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose the groups."""
+        data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+        self.groups = data.fixed_groups()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the loss of the groups."""
+        loss = pl_module.fixed_loss(self.groups)  # type: ignore[operator]  # of PtychoModule
+        pl_module.log("fixed_loss", loss, sync_dist=True, batch_size=1)
+
+
 class CsvHistory(Callback):
-    """The losses of every epoch, in `metrics.csv` and, for a resumed run, in the checkpoint.
+    """Losses and learning rate of every epoch, in `metrics.csv` and, to resume, in the checkpoint.
 
     Args:
         run: Where to write.
@@ -74,6 +96,7 @@ class CsvHistory(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the epoch; end a run whose loss is no longer a number."""
         row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         row |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.rows.append(row)
         logger.debug("epoch %s", row)
@@ -154,6 +177,12 @@ class EpochCheckpoints(Checkpoint):
                         path.unlink()
         trainer.save_checkpoint(self.run.last_checkpoint)
 
+    @property
+    def best_epoch(self) -> int | None:
+        """Number, from 0, of the epoch that `best.ckpt` holds; None before the first one ended."""
+        rows = self.history.rows[self.first :]
+        return int(min(rows, key=self._rank)["epoch"]) if rows else None
+
     def _name(self, row: dict[str, float]) -> str:
         """File of an epoch."""
         loss = f"-val_loss={row['val_loss']:.6f}" if "val_loss" in row else ""
@@ -170,6 +199,12 @@ class EpochCheckpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the ranking of a checkpoint."""
         self.first = int(state_dict["first"])
+
+
+def best_epoch(trainer: Trainer) -> int | None:
+    """Number, from 0, of the epoch that `best.ckpt` holds; None before the first one ended."""
+    own = (one for one in trainer.checkpoint_callbacks if isinstance(one, EpochCheckpoints))
+    return next(own).best_epoch
 
 
 class EarlyStopping(callbacks.EarlyStopping):

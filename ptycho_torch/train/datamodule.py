@@ -1,6 +1,7 @@
 """Scans as batches of groups for Lightning's trainer."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -8,6 +9,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ptycho_torch.data.grouping import compact_regions, complete, join_groups, make_group
 from ptycho_torch.data.scan import Group, Scan
+
+# The fixed groups hold one in so many patterns of the scans, so that their loss makes an epoch
+# longer by 2 to 4 %: it has no backward step, but a small group has much border for its size.
+FIXED_SHARE = 32
+SMALLEST_FIXED = 4  # patterns of a fixed group; fewer hardly overlap
+FIXED_BYTES = 2**25  # of the counts of all fixed groups, which stay in memory
 
 GroupIndex = tuple[int, tuple[int, ...]]  # number of the scan, indices of its points
 
@@ -139,6 +146,24 @@ class ScanDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Group]:
         """Groups of the validation scans, the same at each epoch."""
         return self._loader(self.validation, shuffle=False)
+
+    def fixed_groups(self) -> list[Group]:
+        """A few groups of training patterns, the same for every epoch, process and resumed run."""
+        height, width = self.train[0].pattern_shape
+        room = FIXED_BYTES // (4 * height * width)
+        patterns = min(sum(map(len, self.train)) // FIXED_SHARE, room)
+        size = self.group_size
+        if self.variable_group_size:
+            size = min(size, max(patterns, SMALLEST_FIXED))
+        sampler = GroupSampler(
+            self.train,
+            size,
+            pad_to=None if self.variable_group_size else size,
+            seed=self.seed,
+            shuffle=False,
+        )
+        chosen = islice(sampler, max(1, patterns // size))
+        return [make_group(self.train[number], points) for number, points in chosen]
 
     def _loader(self, scans: Sequence[Scan], *, shuffle: bool) -> DataLoader[Group]:
         """A loader of the groups of this process."""

@@ -27,7 +27,7 @@ from ptycho_torch.distributed.fabric import (
 )
 from ptycho_torch.doctor.open_scan import open_scan
 from ptycho_torch.errors import InputError, RunError
-from ptycho_torch.evaluation.plots import save_history
+from ptycho_torch.evaluation.history_plot import save_history
 from ptycho_torch.generators.checkpoint import DAMAGE, read_checkpoint, reason_of
 from ptycho_torch.io.files import write_npy, write_text
 from ptycho_torch.io.log import log_to
@@ -38,7 +38,7 @@ from ptycho_torch.refinement.measurement import refine_measurement
 from ptycho_torch.refinement.measurement_refiner import MeasurementOptions
 from ptycho_torch.refinement.probe_retrieval import ensure_probe
 from ptycho_torch.train.budget import default_epochs, steps_in_epoch
-from ptycho_torch.train.callbacks import CsvHistory
+from ptycho_torch.train.callbacks import CsvHistory, best_epoch
 from ptycho_torch.train.datamodule import ScanDataModule
 from ptycho_torch.train.module import PtychoModule
 from ptycho_torch.train.trainer import build_trainer, check_tracker
@@ -120,7 +120,7 @@ def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir
             trainer.fit(module, data, ckpt_path=start, weights_only=True)
         logger.debug("CUDA initialised: %s", torch.cuda.is_initialized())
         if trainer.is_global_zero:
-            save_history(run.history, history.rows)
+            save_history(run.history, history.rows, best_epoch=best_epoch(trainer))
         logger.info("trained for %d epochs: %s", len(history.rows), run.best_checkpoint)
     return run
 

@@ -1,7 +1,7 @@
 """The training step, the same for every generator: group, canvas, expected counts, loss."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,24 @@ class PtychoModule(LightningModule):
             split_photons(group, 0.5, rng) for group, rng in self.iter_groups(batch, batch_idx)
         ]
         self._log_mean("val_loss", self.group_loss(*map(join_groups, zip(*pairs, strict=True))))
+
+    def fixed_loss(self, groups: Sequence[Group]) -> Tensor:
+        """Mean loss of some groups: one half of their photons predicts the other, always alike.
+
+        The training goes on with the same bits: the random numbers are its own.
+        """
+        was_training = self.training
+        self.eval()
+        losses = []
+        with torch.no_grad():
+            for number, group in enumerate(groups):
+                group = Group._make(
+                    None if part is None else part.to(self.device) for part in group
+                )
+                rng = torch.Generator(self.device).manual_seed(self.seed + number)
+                losses.append(self.group_loss(*split_photons(group, 0.5, rng)))
+        self.train(was_training)
+        return torch.cat(losses).mean()
 
     def _log_mean(self, name: str, losses: Tensor) -> None:
         """Log the mean of an epoch over the groups of all processes."""

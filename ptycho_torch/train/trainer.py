@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import RichProgressBar, Timer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
 from ptycho_torch.config import TrainingConfig
@@ -15,11 +15,13 @@ from ptycho_torch.errors import InputError
 from ptycho_torch.io.run_dir import RunDir
 from ptycho_torch.train.callbacks import (
     AtomicCheckpointIO,
+    ComparableLoss,
     CsvHistory,
     EarlyStopping,
     EpochCheckpoints,
     RestoreSigterm,
 )
+from ptycho_torch.train.run_progress import RunProgress
 
 TRACKERS = {  # logger -> package to install
     "tensorboard": "tensorboard",
@@ -52,6 +54,7 @@ def build_trainer(
     keep = config.checkpoint_save_top_k
     own: list[Callback] = [
         RestoreSigterm(),
+        ComparableLoss(),
         history,
         *callbacks,
         EpochCheckpoints(run, history, keep=keep, has_validation=has_validation),
@@ -63,7 +66,7 @@ def build_trainer(
         patience = config.early_stop_patience
         own.append(EarlyStopping(monitor, patience=patience, check_on_train_epoch_end=True))
     if not config.quiet:
-        own.append(RichProgressBar())
+        own.append(RunProgress())
     with as_input_error():
         return Trainer(
             accelerator=config.accelerator,
@@ -79,7 +82,7 @@ def build_trainer(
             callbacks=own,
             plugins=[AtomicCheckpointIO(), *environment_plugins()],
             default_root_dir=run.path,
-            enable_progress_bar=not config.quiet,
+            enable_progress_bar=False,  # that of Lightning, which is of an epoch
             enable_model_summary=False,
             num_sanity_val_steps=0,
             limit_val_batches=1.0 if has_validation else 0,

@@ -110,6 +110,11 @@ def test_the_command_of_the_page_makes_the_same_bits_in_another_folder(run, scan
     assert cli.main(["infer", *words[3:]]) == 2, "and it overwrites nothing"
 
 
+def test_the_command_replaces_nothing_of_the_first_run():
+    options = {"output_dir": "/a/b", "overwrite": True, "movie": "/a/epochs.gif", "seed": 3}
+    assert repeat(options)[3:] == ["--output_dir", "/a/b-again", "--seed", "3"]
+
+
 def test_the_page_is_made_again(run, capsys):
     before = run.report.read_bytes()
     run.report.unlink()

@@ -1,5 +1,6 @@
 """Laws of training: each scan and each setting does what it says, and nothing else."""
 
+import csv
 from dataclasses import replace
 
 import pytest
@@ -45,7 +46,8 @@ def weights(run):
 
 
 def validation_losses(run):
-    return [float(line.split(",")[3]) for line in run.metrics_csv.read_text().splitlines()[1:]]
+    with run.metrics_csv.open() as file:
+        return [float(row["val_loss"]) for row in csv.DictReader(file)]
 
 
 def test_another_validation_scan_changes_the_validation_loss_and_no_weight(

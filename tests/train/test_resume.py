@@ -182,7 +182,7 @@ def test_validation_that_begins_or_ends_with_a_resume(config):
         assert epoch_of(run.best_checkpoint) == epochs - 1
     header, *rows = run.metrics_csv.read_text().splitlines()
     assert [row.split(",")[:2] for row in rows] == [["0", "4"], ["1", "8"], ["2", "12"]]
-    assert header == "epoch,step,train_loss"
+    assert header == "epoch,step,fixed_loss,learning_rate,train_loss"
 
 
 def test_a_quiet_run_that_goes_on_without_early_stopping_warns_of_nothing(config, capfd, recwarn):

@@ -2,6 +2,7 @@
 same.
 """
 
+import csv
 import json
 from dataclasses import replace
 from importlib.util import find_spec
@@ -19,8 +20,9 @@ from ptycho_torch.inference import reconstruct
 from ptycho_torch.inference.in_memory import check_not_flat
 from ptycho_torch.inference.tiling import reconstruct_scan
 from ptycho_torch.io.run_dir import RunDir
-from ptycho_torch.train import train
+from ptycho_torch.train import datamodule, train
 from ptycho_torch.train.budget import default_epochs
+from ptycho_torch.train.module import WARM_UP_STEPS
 
 
 @pytest.fixture
@@ -71,15 +73,20 @@ def test_a_run_leaves_what_the_contract_names(trained):
         run.train_log,
     ):
         assert path.stat().st_size > 0, path
-    header, *rows = trained.metrics_csv.read_text().splitlines()
-    assert header == "epoch,step,train_loss,val_loss"
-    assert len(rows) == 4
+    header = trained.metrics_csv.read_text().splitlines()[0]
+    assert header == "epoch,step,fixed_loss,learning_rate,train_loss,val_loss"
+    assert len(column(trained, "epoch")) == 4
+
+
+def column(run, name):
+    """A column of `metrics.csv`."""
+    with run.metrics_csv.open() as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
 
 
 def test_best_checkpoint_is_the_epoch_with_the_least_judging_loss(trained):
-    rows = [line.split(",") for line in trained.metrics_csv.read_text().splitlines()[1:]]
-    best = min(rows, key=lambda row: float(row[3]))
-    assert torch.load(trained.best_checkpoint, weights_only=True)["epoch"] == int(best[0])
+    best = int(np.argmin(column(trained, "val_loss")))
+    assert torch.load(trained.best_checkpoint, weights_only=True)["epoch"] == best
 
 
 def test_without_validation_the_best_checkpoint_is_the_last(config):
@@ -87,30 +94,66 @@ def test_without_validation_the_best_checkpoint_is_the_last(config):
     alone.
     """
     run = train(replace(config, learning_rate=1e-6))
-    losses = [float(line.split(",")[2]) for line in run.metrics_csv.read_text().splitlines()[1:]]
+    losses = column(run, "train_loss")
     assert min(losses[:-1]) < losses[-1]
     assert torch.load(run.best_checkpoint, weights_only=True)["epoch"] == 2
 
 
 def test_validation_judges_all_epochs_alike(config, scan_file):
     run = train(replace(config, test_data_file=scan_file, learning_rate=0.0))
-    first, *others = (
-        float(line.split(",")[3]) for line in run.metrics_csv.read_text().splitlines()[1:]
-    )
+    first, *others = column(run, "val_loss")
     assert others == [first, first]
 
 
+def test_the_loss_of_the_fixed_groups_compares_between_epochs(config):
+    """With weights that stay the same it is one number, where the training loss is three."""
+    run = train(replace(config, learning_rate=0.0))
+    assert len(set(column(run, "fixed_loss"))) == 1
+    assert len(set(column(run, "train_loss"))) == 3
+
+
+def test_the_loss_of_the_fixed_groups_falls(trained):
+    losses = column(trained, "fixed_loss")
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("generator", sorted(GENERATORS))
+def test_watching_the_loss_changes_no_bit(config, tmp_path, monkeypatch, generator):
+    """More groups to watch, and so more random numbers, leave the same weights."""
+    config = replace(config, generator=generator, gridsize=2, max_epochs=2)
+    few = train(config)
+    monkeypatch.setattr(datamodule, "FIXED_SHARE", 2)
+    many = train(replace(config, output_dir=tmp_path / "many"))
+    assert column(few, "fixed_loss") != column(many, "fixed_loss")
+    assert_same_weights(weights(few), weights(many))
+
+
+def test_the_learning_rate_is_kept_for_every_epoch(config):
+    run = train(replace(config, learning_rate=1e-3, scheduler="constant"))
+    assert column(run, "learning_rate")[-1] == pytest.approx(1e-3 * min(1, 13 / WARM_UP_STEPS))
+
+
+def test_progress_counts_epochs_from_one_to_the_last(config, capsys):
+    train(replace(config, quiet=False, max_epochs=2))
+    assert "epoch 2 of 2" in capsys.readouterr().out
+    resumed = replace(config, quiet=False, max_epochs=3, resume="auto")
+    train(resumed)
+    printed = capsys.readouterr().out
+    assert "epoch 3 of 3" in printed
+    assert "0:00:00 left, loss" in printed
+
+
 def test_the_judging_loss_falls(trained):
-    losses = [
-        float(line.split(",")[3]) for line in trained.metrics_csv.read_text().splitlines()[1:]
-    ]
+    losses = column(trained, "val_loss")
     assert losses[-1] < losses[0]
 
 
 def test_without_validation_the_training_loss_judges(config):
     run = train(replace(config, max_epochs=1))
     assert run.last_checkpoint.is_file()
-    assert run.metrics_csv.read_text().splitlines()[0] == "epoch,step,train_loss"
+    assert run.metrics_csv.read_text().splitlines()[0] == (
+        "epoch,step,fixed_loss,learning_rate,train_loss"
+    )
 
 
 @pytest.mark.parametrize("generator", sorted(GENERATORS))
@@ -343,7 +386,7 @@ def test_damaged_and_foreign_checkpoints_get_a_sentence(trained, tmp_path):
     sprung = tmp_path / "sprung"
     torch.save({"x": Trap(sprung)}, hostile)
     for path, sentence in (
-        (cut, "is it complete"),
+        (cut, "whose end is missing"),
         (foreign, "another program"),
         (text, "readable"),
         (hostile, "readable"),
