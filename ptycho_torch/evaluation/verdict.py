@@ -24,6 +24,7 @@ SMALL_R = 0.02  # R-factor below which a multiple of the noise alone is no reaso
 LEFT_OVER = 0.1
 SMALLEST = 1e-12  # R-factor; keeps the share finite where an empty object explains everything
 ENOUGH_FRC = 0.25  # of Nyquist, up to which halves of the data should agree
+FEW = 0.02  # share of the frames; fewer that are missing leave no hole in the picture
 FALLEN_BEHIND = 1.5  # R-free over R of all patterns; with more, noise was fitted
 
 
@@ -118,9 +119,15 @@ def beyond_training(said: Metrics) -> str:
     return f"the network was trained on other scans, of {', '.join(said['beyond_training'])}"
 
 
+def frames_missing(said: Metrics) -> str:
+    """Frames of a scan that was followed while it was measured never came."""
+    share = said.get("missing_share", 0.0)
+    return f"{100 * share:.0f} % of the frames are missing" if share > FEW else ""
+
+
 RULES: dict[Level, tuple[Rule, ...]] = {
     "do not trust it": (no_better_than_empty, untrained, halves_disagree),
-    "look twice": (above_noise, fitted_noise, beyond_training),
+    "look twice": (above_noise, fitted_noise, beyond_training, frames_missing),
 }
 
 

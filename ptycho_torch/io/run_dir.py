@@ -55,6 +55,7 @@ FILES = {  # attribute of `RunDir` -> file; no other module knows the names
     "live_image": RunFile("live.npz", ("live",), "the image so far, as reconstruction.npz"),
     "live_amplitude": RunFile("live_amplitude.png", ("live",), "amplitude of the image so far"),
     "live_phase": RunFile("live_phase.png", ("live",), "phase of the image so far"),
+    "live_coverage": RunFile("live_coverage.png", ("live",), "light that fell on the image so far"),
     "recorded": RunFile("recorded.h5", ("live",), "frames of a stream or folder, as they came"),
     "recorded_map": RunFile("recorded.yaml", ("live",), "where they lie, for --map"),
     "reconstruction": RunFile("reconstruction.npz", ("infer",), "complex object, probe, positions"),

@@ -24,6 +24,7 @@ CASES = {
     "above_noise": {"r_factor": 0.05, "refinement": None},
     "fitted_noise": {"refinement": {"r_free": 0.03, "outcome": "refined"}},
     "beyond_training": {"beyond_training": ["11.5 px step"]},
+    "frames_missing": {"missing_share": 0.03},
 }
 
 

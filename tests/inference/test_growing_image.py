@@ -10,10 +10,11 @@ from PIL import Image
 
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.data.scan import Reconstruction
+from ptycho_torch.evaluation.verdict import verdict_on
 from ptycho_torch.inference.live import growing_mosaic, growing_scan
 from ptycho_torch.inference.live.growing_mosaic import GrowingMosaic
 from ptycho_torch.inference.live.growing_scan import GrowingScan
-from ptycho_torch.inference.live.live_state import draw, verdict_of
+from ptycho_torch.inference.live.live_state import draw, judge
 from ptycho_torch.inference.live.source import Arrivals, Faults
 from ptycho_torch.inference.stitching import Mosaic
 from ptycho_torch.io.readers.raw_scan import RawScan
@@ -121,17 +122,28 @@ def test_frames_that_cannot_be_used_are_counted(growing, simulation, faults):
 
 
 @pytest.mark.parametrize(
-    ("r", "lost", "word"),
+    ("spoil", "missing", "level"),
     [
-        (0.5, 0, "do not trust"),
-        (0.04, 0, "look twice"),
-        (0.01, 0.1, "look twice"),
-        (0.01, 0, "good"),
+        (1.0, 0.0, "trust it"),
+        (1.0, 0.1, "look twice"),
+        (0.0, 0.0, "do not trust it"),
     ],
 )
-def test_the_verdict_follows_its_rules(r, lost, word):
-    figures = {"r_factor": r, "r_factor_empty": 0.5, "r_factor_noise": 0.01}
-    assert verdict_of(figures, lost_share=lost, frames="frames").word == word
+def test_the_verdict_is_that_of_a_finished_image(simulation, spoil, missing, level):
+    """The truth explains the newest frames, an object of which nothing is left does not."""
+    truth = simulation.truth
+    mean = np.full_like(truth.object, 1)
+    result = replace(truth, object=spoil * truth.object + (1 - spoil) * mean)
+    known = {"trained": {"steps": 100}, "beyond_training": [], "missing_share": missing}
+    verdict, figures = judge(simulation.scan, result, 63, known)
+    assert verdict == verdict_on(figures | known).to_dict()
+    assert verdict["level"] == level
+
+
+def test_there_is_no_verdict_before_a_frame_lies_in_the_image(simulation):
+    away = replace(simulation.truth, origin_yx=simulation.truth.origin_yx + 1000)
+    verdict, figures = judge(simulation.scan, away, 63, {})
+    assert (verdict["level"], figures) == ("wait", {})
 
 
 def test_pictures_show_values_and_are_clear_where_no_light_fell():
@@ -154,5 +166,8 @@ def test_pictures_show_values_and_are_clear_where_no_light_fell():
     assert image.shape == (30, 50, 4)  # the dark rows are left out
     assert image[10, 20, 3] == 0
     assert image[0, 0, 3] == 255
+    light = np.asarray(Image.open(io.BytesIO(pictures.coverage)))
+    assert (light[0, 0, :3] == 255).all()
+    assert (light[..., 3] == image[..., 3]).all()
     brightness = image[0, :, :3].astype(float).sum(axis=1)
     assert brightness[-1] > brightness[25] > brightness[0]

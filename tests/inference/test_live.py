@@ -51,6 +51,29 @@ def trained(scan_file, tmp_path_factory):
     )
 
 
+def image_of(test_data, trained, folder, **options):
+    """What the ordinary inference makes of a finished file."""
+    run = reconstruct(
+        InferenceConfig(
+            model_path=trained.path,
+            test_data=test_data,
+            output_dir=folder,
+            accelerator="cpu",
+            quiet=True,
+            **options,
+        )
+    )
+    return read_reconstruction(run.reconstruction)
+
+
+@pytest.fixture(scope="module")
+def image(scan, trained, tmp_path_factory):
+    """The image of the whole scan, from a file that no live view has seen."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_scan(folder / "scan.npz", scan)
+    return image_of(folder / "scan.npz", trained, folder / "image")
+
+
 @pytest.fixture
 def live(trained, tmp_path):
     """Start the command on a source; a run that a test leaves is ended."""
@@ -127,19 +150,9 @@ def next_state(events):
             return json.loads(line[6:])
 
 
-def assert_same_bits(run, test_data, trained, folder, **options):
+def assert_same_bits(run, expected):
     """The result is that of the ordinary inference on the finished file."""
-    expected = reconstruct(
-        InferenceConfig(
-            model_path=trained.path,
-            test_data=test_data,
-            output_dir=folder,
-            accelerator="cpu",
-            quiet=True,
-            **options,
-        )
-    )
-    found, expected = (read_reconstruction(one.reconstruction) for one in (run, expected))
+    found = read_reconstruction(run.reconstruction)
     for name in ("object", "coverage", "origin_yx", "probe", "positions_px", "scan_index"):
         assert getattr(found, name).tobytes() == getattr(expected, name).tobytes(), name
     return found
@@ -180,22 +193,24 @@ def test_a_swmr_file_is_followed_to_its_end(live, scan, trained, tmp_path):
     assert states[-1]["frames"] == final["frames"] == len(scan)
     assert final["lost"] == 0
     assert not any(final["faults"].values())
-    result = assert_same_bits(seen.run, source, trained, tmp_path / "image", refine="2")
+    expected = image_of(source, trained, tmp_path / "image", refine="2")
+    result = assert_same_bits(seen.run, expected)
     assert_shows(seen.run, result)
     assert hashlib.sha256(source.read_bytes()).digest() == digest
-    for name in ("live_amplitude", "live_phase"):
+    for name in ("live_amplitude", "live_phase", "live_coverage"):
         assert getattr(seen.run, name).read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_plain_writer_that_flushes_is_followed(live, scan, trained, tmp_path):
     """With room for all frames from the start, of which three come last."""
     source = tmp_path / "scan.h5"
-    writing = writer(write_flushing, source, scan, Pace())
     seen = live(source, "--timeout_s", LONG_S, "--n_frames", len(scan))
+    seen.until(lambda state: True)  # else a slow computer sees the finished file only
+    writing = writer(write_flushing, source, scan, Pace())
     final = seen.finish()
     assert finish(writing) == 0
     assert (final["frames"], final["lost"], final["faults"]["out_of_order"]) == (100, 0, 3)
-    assert_same_bits(seen.run, source, trained, tmp_path / "image")
+    assert_same_bits(seen.run, image_of(source, trained, tmp_path / "image"))
 
 
 def test_what_a_killed_writer_left_is_reconstructed(live, scan, trained, tmp_path):
@@ -211,15 +226,14 @@ def test_what_a_killed_writer_left_is_reconstructed(live, scan, trained, tmp_pat
         h5py.File(source)
     assert 48 <= final["frames"] <= 64
     assert "nothing came for" in seen.said.read_text()
-    found = assert_same_bits(seen.run, source, trained, tmp_path / "image")
+    found = assert_same_bits(seen.run, image_of(source, trained, tmp_path / "image"))
     assert len(found.positions_px) == final["frames"]
 
 
-def test_files_that_arrive_in_a_folder_are_one_scan(live, scan, trained, tmp_path):
+def test_files_that_arrive_in_a_folder_are_one_scan(live, scan, image, tmp_path):
     """One file is half copied when it is first seen, one comes twice, and one is no scan."""
-    folder, whole = tmp_path / "scans", tmp_path / "whole.npz"
+    folder = tmp_path / "scans"
     folder.mkdir()
-    write_scan(whole, scan)
     parts = []
     for number, start_at in enumerate(range(0, 100, 25)):
         parts.append(tmp_path / f"part_{number}.npz")
@@ -238,9 +252,7 @@ def test_files_that_arrive_in_a_folder_are_one_scan(live, scan, trained, tmp_pat
         shutil.copy(part, folder)
     final = seen.finish()
     assert (final["frames"], final["lost"]) == (100, 0)
-    run = seen.run
-    assert_same_bits(run, run.recorded, trained, tmp_path / "again", map=run.recorded_map)
-    assert_same_bits(run, whole, trained, tmp_path / "image")
+    assert_same_bits(seen.run, image)
 
 
 @pytest.fixture
@@ -261,23 +273,22 @@ def test_a_stream_with_every_fault_is_followed(live, scan, trained, address, tmp
     faults = {"doubled": 1, "out_of_order": 1, "damaged": 0, "misplaced": 0, "discarded": 1}
     assert final["faults"] == faults
     run = seen.run
-    found = assert_same_bits(run, run.recorded, trained, tmp_path / "image", map=run.recorded_map)
+    again = image_of(run.recorded, trained, tmp_path / "image", map=run.recorded_map)
+    found = assert_same_bits(run, again)
     order = np.argsort(found.scan_index)
     expected = np.delete(np.arange(100), [10, 11])
     np.testing.assert_array_equal(found.scan_index[order], expected)
     np.testing.assert_array_equal(found.positions_px[order], scan.positions_px[expected])
 
 
-def test_a_stream_that_is_published_is_followed(live, scan, trained, address, tmp_path):
-    whole = tmp_path / "whole.npz"
-    write_scan(whole, scan)
+def test_a_stream_that_is_published_is_followed(live, scan, image, address):
     seen = live(address, "--socket", "sub", "--timeout_s", LONG_S)
     seen.until(lambda state: True)
     sending = writer(send, address, scan, "pub", False)
     final = seen.finish()
     assert finish(sending) == 0
     assert (final["frames"], final["lost"]) == (100, 0)
-    assert_same_bits(seen.run, whole, trained, tmp_path / "image")
+    assert_same_bits(seen.run, image)
 
 
 def test_a_full_disk_is_shown_and_does_not_end_the_view(live, scan, tmp_path):
@@ -346,6 +357,6 @@ def test_the_page_reads_well(live, scan, browser, tmp_path):
     try:
         for width, dark in itertools.product((390, 1280), (False, True)):
             opened = browser.open(page, width=width, dark=dark, until=drawn)
-            assert_readable(opened, pictures=2, dark=dark, origins=(page, "data:"))
+            assert_readable(opened, pictures=3, dark=dark, origins=(page, "data:"))
     finally:
         browser.open("about:blank", width=390, dark=False)  # else it asks for this run for ever

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 
 from ptycho_torch.config import InferenceConfig, LiveConfig, ReadingOptions
+from ptycho_torch.data.conditions import training_conditions
 from ptycho_torch.data.scan import Reconstruction
-from ptycho_torch.distributed.device import choose_device
+from ptycho_torch.distributed.device import choose_device, trim_malloc
 from ptycho_torch.errors import InputError
+from ptycho_torch.evaluation.verdict import verdict_on
 from ptycho_torch.generators import Generator
 from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.inference.live.arriving_files import ArrivingFiles
-from ptycho_torch.inference.live.growing_file import GrowingFile
+from ptycho_torch.inference.live.growing_file import GrowingFile, files_of
 from ptycho_torch.inference.live.growing_mosaic import GrowingMosaic
 from ptycho_torch.inference.live.growing_scan import GrowingScan
 from ptycho_torch.inference.live.live_server import Board, serve
@@ -27,16 +29,15 @@ from ptycho_torch.inference.live.live_state import (
     Figures,
     Pictures,
     Rate,
-    Verdict,
     draw,
     judge,
     measured_area,
-    plain,
-    verdict_of,
+    wait,
 )
 from ptycho_torch.inference.live.source import Source
 from ptycho_torch.inference.live.stream import Stream
 from ptycho_torch.inference.tiling import predict_canvases
+from ptycho_torch.inference.training_domain import outside_domain
 from ptycho_torch.inference.workflow import run_inference
 from ptycho_torch.io.files import atomic_write, write_json
 from ptycho_torch.io.readers.reconstruction import read_reconstruction
@@ -50,7 +51,6 @@ SHOW_S = 0.25  # between two states of the page
 SHARE_OF_PICTURES = 0.2  # of the time, at most, for pictures, so that a large image costs no frames
 R_FACTORS = ("r_factor", "r_factor_empty", "r_factor_noise")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-WAIT = Verdict("wait", "no frame came yet")
 
 
 def follow(config: LiveConfig) -> RunDir:
@@ -60,10 +60,10 @@ def follow(config: LiveConfig) -> RunDir:
         InputError: If the source, the network or the folder cannot be used.
         RunError: If no frame came, or the frames of a stream cannot be recorded.
     """
-    generator, _ = load_generator(find_checkpoint(config.model_path))
+    generator, about = load_generator(find_checkpoint(config.model_path))
     generator = generator.to(choose_device(config.accelerator))
     run = RunDir(config.output_dir)
-    inputs = [Path(config.source)]
+    inputs = files_of(Path(config.source))
     with run.claim("infer", overwrite=config.overwrite, inputs=inputs):
         pass  # refused before the scan is measured, not after it
     torch.manual_seed(config.seed)
@@ -74,7 +74,7 @@ def follow(config: LiveConfig) -> RunDir:
             source = open_source(config, run)
             with contextlib.closing(source):
                 logger.info("%s is followed; open %s", source.name, address)
-                live = Live(config, generator, source, run, board, address)
+                live = Live(config, generator, about, source, run, board, address)
                 live.until_end()
                 data, data_map = source.finished()
         live.stage = "final reconstruction"
@@ -113,8 +113,9 @@ def open_source(config: LiveConfig, run: RunDir) -> Source:
     )
     if path.is_dir():
         return ArrivingFiles(path, reading, run)
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: neither the file nor its folder is there")
+    for file in files_of(path):
+        if not file.parent.is_dir():
+            raise InputError(f"{file}: neither the file nor its folder is there")
     return GrowingFile(path, reading, run)
 
 
@@ -125,6 +126,7 @@ class Live:
         self,
         config: LiveConfig,
         generator: Generator,
+        about: dict[str, Any],
         source: Source,
         run: RunDir,
         board: Board,
@@ -144,7 +146,9 @@ class Live:
         self._drawing_s = 0.0
         self._picture_s = float("-inf")
         self._pictures: Pictures | None = None
-        self._verdict, self._figures = WAIT, Figures()
+        self._about = about
+        self._beyond: list[str] | None = None  # how the scan is unlike those of the training
+        self._verdict, self._figures = wait("no frame came yet"), Figures()
         self._area: dict[str, Any] = {}
         self._undrawn_s: float | None = None  # when the oldest frame came that no picture shows
         self._picture_lag_s = 0.0  # of the oldest frame that the newest picture was first to show
@@ -163,7 +167,7 @@ class Live:
             if self._has_ended(new):
                 break
             now = time.monotonic()
-            if now - self._shown >= SHOW_S:
+            if grown or now - self._shown >= SHOW_S:
                 self.show()
             if now - self._saved >= self._config.save_s:
                 self._save()
@@ -181,20 +185,15 @@ class Live:
         self._shown = time.monotonic()
         if self._version > self._drawn and self._time_for_pictures():
             self._draw()
-        pictures = self._pictures
-        shown = (
-            {} if pictures is None else {"amplitude": pictures.amplitude, "phase": pictures.phase}
-        )
-        self._board.show(self.state(), shown)
+        self._board.show(self.state(), self._pictures.by_name() if self._pictures else {})
 
     def finish(self) -> None:
         """Publish and keep the final image with its verdict."""
         self.stage = "finished"
         figures = json.loads(self._run.metrics.read_text(encoding="utf-8"))
         self._figures = {name: figures[name] for name in R_FACTORS}
-        lost = self._scan.lost(self._source.expected)
-        share = lost / (lost + self._scan.total)
-        self._verdict = verdict_of(self._figures, lost_share=share, frames="frames")
+        missing = {"missing_share": self._missing_share()}
+        self._verdict = verdict_on(figures | missing).to_dict()
         result = read_reconstruction(self._run.reconstruction)
         self._pictures, self._area = draw(result), measured_area(result)
         self._drawn = self._version = self._version + 1
@@ -228,7 +227,7 @@ class Live:
             "result": str(self._run.report) if self.stage == "finished" else "",
             "version": self._drawn,
             "ranges": None if self._pictures is None else self._pictures.ranges,
-            "verdict": plain(self._verdict),
+            "verdict": self._verdict,
             **self._figures,
             **self._area,
         }
@@ -256,6 +255,7 @@ class Live:
             self._mosaic.add(predict_canvases(self._generator, self._scan.scan(), [region]))
         self._network_s += time.monotonic() - started
         self._regions += len(regions)
+        trim_malloc()
         self._undrawn_s = self._undrawn_s or oldest
         self._version += 1
         return True
@@ -294,14 +294,24 @@ class Live:
         self._pictures, self._area = draw(result), measured_area(result)
         scan = self._scan.scan()
         place = (self._scan.total - 1) % len(scan)
-        self._verdict, self._figures = judge(
-            scan, result, place, self._scan.lost(self._source.expected)
-        )
+        if self._beyond is None:
+            self._beyond = outside_domain(training_conditions(self._about), scan)
+        known = {
+            "trained": self._about,
+            "beyond_training": self._beyond,
+            "missing_share": self._missing_share(),
+        }
+        self._verdict, self._figures = judge(scan, result, place, known)
         if self._undrawn_s is not None:
             self._picture_lag_s = time.time() - self._undrawn_s
         self._drawn, self._undrawn_s = self._version, None
         self._picture_s = time.monotonic()
         self._drawing_s = self._picture_s - started
+
+    def _missing_share(self) -> float:
+        """Frames that never came, as a share of all."""
+        lost = self._scan.lost(self._source.expected)
+        return lost / max(lost + self._scan.total, 1)
 
     def _result(self) -> Reconstruction:
         """The image so far, with the frames that are kept."""
@@ -324,11 +334,8 @@ class Live:
         with self._noting_full_disk():
             if self._pictures is not None:
                 write_reconstruction(self._run.live_image, self._result())
-                for path, png in (
-                    (self._run.live_amplitude, self._pictures.amplitude),
-                    (self._run.live_phase, self._pictures.phase),
-                ):
-                    with atomic_write(path) as temporary:
+                for name, png in self._pictures.by_name().items():
+                    with atomic_write(getattr(self._run, f"live_{name}")) as temporary:
                         temporary.write_bytes(png)
             write_json(self._run.live_state, self.state())
 

@@ -6,6 +6,7 @@ start: a frame that is all zero and a position that is NaN are not there yet, an
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ class GrowingFile(Source):
     """An HDF5 file that grows.
 
     Args:
-        path: It may not be there yet.
+        path: It may not be there yet. Of a scan in a pair of files both, joined by a comma.
         options: How it is read.
         run: Where frames are copied to if the file is never finished.
     """
@@ -42,6 +43,7 @@ class GrowingFile(Source):
     def __init__(self, path: Path, options: ReadingOptions, run: RunDir) -> None:
         super().__init__(name=str(path))
         self._path, self._options, self._run = path, options, run
+        self._files = files_of(path)
         self._done = np.zeros(0, dtype=bool)  # rows that were handed over
         self._frontier = 0  # row after the last that was handed over
         self._seen: list[tuple[int, float]] = []  # rows that were there, and since when
@@ -50,9 +52,9 @@ class GrowingFile(Source):
 
     def poll(self) -> Arrivals | None:
         """See `Source.poll`."""
-        if not self._path.is_file():
+        if not all(file.is_file() for file in self._files):
             return None  # it has not come yet
-        was_open = is_open_for_writing(self._path)
+        was_open = is_open_for_writing(self._files)
         try:
             arrivals = self._read()
             self.trouble = ""
@@ -143,7 +145,23 @@ def complete_rows(raw: RawScan) -> NDArray[np.bool_]:
     return there[:n]
 
 
-def is_open_for_writing(path: Path) -> bool | None:
+def files_of(path: Path) -> list[Path]:
+    """The file of a path, or the two of a pair that is joined by a comma."""
+    if "," in str(path) and not path.exists():
+        return [Path(part) for part in str(path).split(",")]
+    return [path]
+
+
+def is_open_for_writing(files: Sequence[Path]) -> bool | None:
+    """Whether one of some HDF5 files says that a program has it open for writing.
+
+    None if none of them says it, and one does not say anything about it.
+    """
+    said = [says_open(file) for file in files]
+    return True if True in said else None if None in said else False
+
+
+def says_open(path: Path) -> bool | None:
     """Whether an HDF5 file says that a program has it open for writing; None if it does not say."""
     try:
         with open(path, "rb") as file:

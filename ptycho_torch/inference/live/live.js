@@ -1,7 +1,7 @@
 "use strict";
 
 const MARKS = { good: "✓", doubt: "!", bad: "✗", wait: "•" };
-const KINDS = { good: "good", "look twice": "doubt", "do not trust": "bad" };
+const KINDS = { "trust it": "good", "look twice": "doubt", "do not trust it": "bad" };
 const LATE_S = 1; // lag from which it is marked
 const SILENT_MS = 12000; // without a word of the run, after which the page says so
 const place = (name) => document.getElementById(name);
@@ -56,7 +56,7 @@ function show(state) {
   if (state.shape) {
     const size = state.size_m ? `${length(state.size_m[0])} × ${length(state.size_m[1])}`
       : `${state.shape[0]} × ${state.shape[1]} px`;
-    say("coverage", `${Math.round(100 * state.coverage)} %`);
+    say("covered", `${Math.round(100 * state.coverage)} %`);
     say("size", `of ${size}`);
   }
   if (state.expected) {
@@ -66,11 +66,13 @@ function show(state) {
   if (state.ranges) {
     showPicture("amplitude", state.version, state.ranges.amplitude, "");
     showPicture("phase", state.version, state.ranges.phase, " rad");
+    showPicture("coverage", state.version, state.ranges.coverage, "");
     place("phase-bar").classList.toggle("cyclic", state.ranges.phase[1] - state.ranges.phase[0] > 6.2);
   }
   showFaults(state);
-  const word = ended || state.verdict.word === "wait" ? state.verdict.word : `${state.verdict.word} so far`;
-  showVerdict(KINDS[state.verdict.word] ?? "wait", word, state.verdict.reason);
+  const { level, reasons } = state.verdict;
+  const word = ended || level === "wait" ? level : `${level} so far`;
+  showVerdict(KINDS[level] ?? "wait", word, reasons.join("; "));
   say("result", state.result ? `The final image is in ${state.result}` : "");
   document.title = `${word}: ${state.frames} frames`;
 }

@@ -2,7 +2,8 @@
 
 import io
 from collections import deque
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,25 +13,21 @@ from PIL import Image
 
 from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.evaluation.metrics.residuals import empty_r_factor, noise_r_factor, r_factor
-from ptycho_torch.inference.in_memory import DOUBTFUL_PROBE, SMALL_R
+from ptycho_torch.evaluation.verdict import verdict_on
 
 RATE_S = 5.0  # over which frames per second are counted
 LIT = 0.05  # of the largest light; what is darker is noise and not drawn
 JUDGED = 32  # newest frames that are compared with the image
 CONTRAST = (1, 99)  # percentiles of the drawn values between which the colours lie
 WRAPPED = 1.8 * np.pi  # span of phase from which it is drawn with the cyclic map
-FEW = 0.02  # share of lost frames from which the verdict says so
-
 
 Figures = dict[str, float]
+Verdict = dict[str, Any]  # level and reasons, as `metrics.json` has them
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether to trust the image so far: a word with a reason."""
-
-    word: str
-    reason: str
+def wait(reason: str) -> Verdict:
+    """The verdict before there is an image."""
+    return {"level": "wait", "reasons": [reason]}
 
 
 class Rate:
@@ -48,14 +45,16 @@ class Rate:
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
 
-def judge(scan: Scan, result: Reconstruction, place: int, lost: int) -> tuple[Verdict, Figures]:
-    """Whether the image explains the newest frames, and the R-factors that tell.
+def judge(
+    scan: Scan, result: Reconstruction, place: int, known: Mapping[str, Any]
+) -> tuple[Verdict, Figures]:
+    """The verdict on the image so far by the newest frames, and the R-factors that tell.
 
     Args:
         scan: The kept frames.
         result: The image so far.
         place: Of the newest frame in ``scan``.
-        lost: Frames that never came.
+        known: What the rules of `verdict_on` need besides.
     """
     newest = (place - np.arange(min(JUDGED, len(scan)))) % len(scan)
     frames = scan.subset(newest)
@@ -63,38 +62,14 @@ def judge(scan: Scan, result: Reconstruction, place: int, lost: int) -> tuple[Ve
     room = np.array(result.object.shape) - frames.pattern_shape
     inside = np.flatnonzero(((corners >= 0) & (corners <= room)).all(axis=1))
     if not len(inside):
-        return Verdict("wait", "no frame lies inside the image yet"), {}
+        return wait("no frame lies inside the image yet"), {}
     frames = frames.subset(inside)
     found = {
         "r_factor": r_factor(result, frames),
         "r_factor_empty": empty_r_factor(result.probe, frames),
         "r_factor_noise": noise_r_factor(frames),
     }
-    return verdict_of(found, lost_share=lost / (lost + len(scan)), frames="newest frames"), found
-
-
-def verdict_of(figures: Figures, *, lost_share: float, frames: str) -> Verdict:
-    """The verdict on an image.
-
-    The rules, in this order: an image that explains the frames no better than an empty one is not
-    to be trusted; one whose R-factor is far above counting noise, or of whose frames more than
-    `FEW` were lost, asks for a second look; any other is good.
-
-    Args:
-        figures: ``r_factor``, ``r_factor_empty`` and ``r_factor_noise``.
-        lost_share: Of the frames.
-        frames: What was compared, in words.
-    """
-    r, empty, noise = (figures[f"r_factor{end}"] for end in ("", "_empty", "_noise"))
-    told = f"(R {r:.3g}; an empty object has {empty:.3g}, counting noise {noise:.3g})"
-    if r >= empty:
-        words = f"the image explains the {frames} no better than an empty one {told}"
-        return Verdict("do not trust", words)
-    if r > max(DOUBTFUL_PROBE * noise, SMALL_R):
-        return Verdict("look twice", f"the image explains the {frames} only in part {told}")
-    if lost_share > FEW:
-        return Verdict("look twice", f"{100 * lost_share:.0f} % of the frames are missing {told}")
-    return Verdict("good", f"the image explains the {frames} {told}")
+    return verdict_on({**known, **found}).to_dict(), found
 
 
 @dataclass(frozen=True)
@@ -103,27 +78,33 @@ class Pictures:
 
     amplitude: bytes
     phase: bytes
+    coverage: bytes
     ranges: dict[str, list[float]]
+
+    def by_name(self) -> dict[str, bytes]:
+        """The files, as the page asks for them."""
+        return {"amplitude": self.amplitude, "phase": self.phase, "coverage": self.coverage}
 
 
 def draw(result: Reconstruction) -> Pictures:
-    """Amplitude and phase, one pixel of the object a pixel, clear where little light fell.
+    """Amplitude, phase and light, one pixel of the object a pixel, clear where little light fell.
 
     The phase is relative to its mean over the lit area. It has the cyclic map only where it spans
     nearly all of 2 pi.
     """
     lit = result.coverage > LIT
     window = np.ix_(lit.any(axis=1), lit.any(axis=0))
-    lit, image = lit[window], result.object[window]
+    lit, image, light = lit[window], result.object[window], result.coverage[window]
     amplitude = np.abs(image)
     phase = np.angle(image * np.conj(np.sum(image[lit])))
-    spans = {"amplitude": span(amplitude[lit]), "phase": span(phase[lit])}
+    spans = {"amplitude": span(amplitude[lit]), "phase": span(phase[lit]), "coverage": [0.0, 1.0]}
     wraps = spans["phase"][1] - spans["phase"][0] > WRAPPED
     if wraps:
         spans["phase"] = [-np.pi, np.pi]
     return Pictures(
         amplitude=encode(amplitude, lit, spans["amplitude"], "gray"),
         phase=encode(phase, lit, spans["phase"], "twilight" if wraps else "viridis"),
+        coverage=encode(light, lit, spans["coverage"], "gray"),
         ranges={name: [float(value) for value in values] for name, values in spans.items()},
     )
 
@@ -160,8 +141,3 @@ def measured_area(result: Reconstruction) -> dict[str, Any]:
     if result.pixel_size_m is not None:
         facts["size_m"] = [rows * result.pixel_size_m[0], columns * result.pixel_size_m[1]]
     return facts
-
-
-def plain(verdict: Verdict) -> dict[str, str]:
-    """A verdict as the page and the files have it."""
-    return asdict(verdict)
