@@ -62,6 +62,7 @@ PHYSICS, STITCHING, MIRRORS = (
 )
 TRUTH = "tests/test_wrong_image.py::test_the_image_is_the_known_object"
 MEASUREMENT = "tests/refinement/test_measurement.py"
+STEP = "tests/refinement/test_step.py"
 NPZ, GROUPING, REFINEMENT = (
     "tests/io/readers/test_npz.py",
     "tests/data/test_grouping.py",
@@ -502,6 +503,48 @@ MUTANTS = [
         ".numpy() / math.sqrt(len(shifts))",
         ".numpy()",
         FAULTS,
+    ),
+    Mutant(
+        "the object of a CXI file half a pixel off",
+        "io/writers/cxi_writer.py",
+        "result.origin_yx + np.array(result.object.shape) / 2",
+        "result.origin_yx + np.array(result.object.shape) // 2",
+        "tests/io/writers/test_places.py",
+    ),
+    Mutant(
+        "bad pixels refined as dark ones",
+        "refinement/step.py",
+        "slope = slope * patterns.mask",
+        "pass",
+        "tests/test_bad_pixels.py -k refinement",
+    ),
+    Mutant(
+        "noise of bad pixels in the groups",
+        "data/grouping.py",
+        "counts *= scan.mask",
+        "pass",
+        "tests/test_bad_pixels.py -k unrolled",
+    ),
+    Mutant(
+        "noise of bad pixels in the doctor's sample",
+        "doctor/findings.py",
+        "dtype=np.float32) * scan.mask",
+        "dtype=np.float32)",
+        "tests/test_bad_pixels.py -k doctor",
+    ),
+    Mutant(
+        "momentum kept after the best state is restored",
+        "refinement/step.py",
+        "self.components = other.components.clone()\n        self.reset_momentum()",
+        "self.components = other.components.clone()",
+        STEP,
+    ),
+    Mutant(
+        "the scale of the probe not moved into the object",
+        "refinement/step.py",
+        "state.probe, state.obj = state.probe * scale, state.obj / scale",
+        "state.probe = state.probe * scale",
+        STEP,
     ),
     Mutant(
         "pickle allowed",

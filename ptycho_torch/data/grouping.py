@@ -160,13 +160,15 @@ def make_group(scan: Scan, points: Sequence[int] | NDArray[np.intp]) -> Group:
         points: Indices of its points, in any order.
 
     Returns:
-        A `Group` with B = 1.
+        A `Group` with B = 1, bad pixels zero.
     """
     points = np.asarray(points)
     ascending = np.unique(points)  # HDF5 reads ascending indices only
     counts = np.asarray(scan.counts[ascending], dtype=np.float32)[
         np.searchsorted(ascending, points)
     ]
+    if not scan.mask.all():
+        counts *= scan.mask
     corners = scan.corners_px()[points]
     origin = np.floor(corners.min(axis=0))
     background, number = scan.background, scan.fresnel_number

@@ -62,6 +62,6 @@ def take_sample(scan: Scan, *, all_totals: bool) -> Sample:
     if n > SAMPLE_SIZE:
         first = np.linspace(0, n - 2, SAMPLE_SIZE // 2).astype(np.int64)
         indices = np.unique(np.concatenate([first, first + 1]))
-    patterns = np.asarray(scan.counts[indices], dtype=np.float32)
-    totals = (patterns * scan.mask).sum(axis=(1, 2), dtype=np.float64)
+    patterns = np.asarray(scan.counts[indices], dtype=np.float32) * scan.mask
+    totals = patterns.sum(axis=(1, 2), dtype=np.float64)
     return Sample(indices, patterns, scan.pattern_totals() if all_totals else totals)

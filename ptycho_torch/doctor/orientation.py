@@ -129,10 +129,10 @@ def neighbourhood(
     height, width = part.pattern_shape
     size = (min(height, LARGEST), min(width, LARGEST))
     window = Window.central(size, (height, width))
-    amplitude = np.sqrt(window.apply(np.asarray(part.counts[:], dtype=np.float32)))
     mask = window.apply(part.mask)
+    amplitude = np.sqrt(window.apply(np.asarray(part.counts[:], dtype=np.float32))) * mask
     probe = resample_probe(part.need_probe().astype(np.complex128), size, size)
-    photons = float(np.sum(amplitude * amplitude * mask, dtype=np.float64)) / len(part)
+    photons = float(np.sum(amplitude * amplitude, dtype=np.float64)) / len(part)
     placed = part.positions_px * np.array(size) / np.array([height, width])
     return amplitude, mask, placed, scaled_to(probe, photons).astype(np.complex64)
 

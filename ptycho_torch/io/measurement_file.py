@@ -19,12 +19,12 @@ OPTIONAL = ("flux", "background", "probe_components", "probe_weights")
 
 
 def scan_hash(scan: Scan) -> str:
-    """SHA-256 of the patterns, positions and mask of a scan as it was read; reads all patterns."""
+    """SHA-256 of good pixels, positions and mask of a scan as it was read; reads all patterns."""
     digest = hashlib.sha256()
     for part in (scan.positions_px, scan.mask):
         digest.update(np.ascontiguousarray(part).tobytes())
     for _, block in blocks(scan.counts):
-        digest.update(np.ascontiguousarray(block, dtype=np.float32).tobytes())
+        digest.update(np.ascontiguousarray(block * scan.mask, dtype=np.float32).tobytes())
     return digest.hexdigest()
 
 

@@ -170,6 +170,8 @@ class GrowingScan:
             return to_scan(raw, self._options), seen_s
         except InputError:
             patterns = np.asarray(raw.patterns)
+            if raw.mask is not None:
+                patterns = np.where(raw.mask, patterns, 0)
             sums = patterns.sum(axis=(1, 2), dtype=np.float64)
             good = np.isfinite(sums) & (sums > 0) & (patterns.min(axis=(1, 2)) >= 0)
             if good.all():
