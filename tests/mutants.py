@@ -553,6 +553,20 @@ MUTANTS = [
         "np.load(path, allow_pickle=bool(1)) as archive:\n            #",
         "tests/damaged/test_damaged_files.py -k executed",
     ),
+    Mutant(
+        "a small misfit trusted that is a fifth of an empty object's",
+        "evaluation/verdict.py",
+        "(r_image <= SMALL_R and left <= LEFT_OVER)",
+        "r_image <= SMALL_R",
+        "tests/evaluation/test_verdict.py",
+    ),
+    Mutant(
+        "y for x in the arrows of moved positions",
+        "evaluation/fit_plots.py",
+        "(y, x), (dy, dx) = given_px[shown].T, moves[shown].T",
+        "(y, x), (dx, dy) = given_px[shown].T, moves[shown].T",
+        "tests/evaluation/test_pattern_fit.py",
+    ),
 ]
 
 

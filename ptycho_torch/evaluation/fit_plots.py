@@ -69,14 +69,17 @@ def plot_over_scan(
 
 def mark_patterns(axes: Axes, positions_px: NDArray[np.float64]) -> Axes:
     """Circles around the best, the median and the worst pattern, with their names, (3, 2)."""
+    bottom, top = axes.get_ylim()
     for (y, x), name in zip(positions_px, MARKED, strict=True):
+        side = 1 if y > (bottom + top) / 2 else -1  # towards the middle of the picture
         axes.plot(x, y, "o", markersize=13, fillstyle="none", color="tab:red", markeredgewidth=1.5)
         axes.annotate(
             name,
             (x, y),
-            (0, 9),
+            (0, 9 * side),
             textcoords="offset points",
             ha="center",
+            va="bottom" if side > 0 else "top",
             color="black",
             fontsize="small",
             bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
@@ -200,6 +203,7 @@ def plot_refinement(
     )
     axes.set_xlabel("epoch of the refinement")
     axes.set_ylabel("R-factor [1]")
+    axes.ticklabel_format(axis="y", scilimits=(-2, 3))  # 0.00135 at every tick leaves no room
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()

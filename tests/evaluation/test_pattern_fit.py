@@ -7,9 +7,17 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
-from ptycho_torch.evaluation.fit_plots import mark_patterns, plot_mode, plot_moves, plot_pair
+from ptycho_torch.evaluation.fit_plots import (
+    mark_patterns,
+    plot_mode,
+    plot_moves,
+    plot_over_scan,
+    plot_pair,
+    plot_refinement,
+)
 from ptycho_torch.evaluation.metrics.residuals import pattern_residuals
 from ptycho_torch.evaluation.pattern_fit import fit_of_patterns, read_fit, write_fit
+from ptycho_torch.evaluation.plots import panels
 
 
 @pytest.fixture
@@ -101,6 +109,24 @@ def test_the_three_patterns_are_marked_where_they_are():
     axes = mark_patterns(Figure().subplots(), np.array([[1.0, 2], [3, 4], [5, 6]]))
     assert [tuple(line.get_xydata()[0]) for line in axes.lines] == [(2, 1), (4, 3), (6, 5)]
     assert [text.get_text() for text in axes.texts] == ["best", "median", "worst"]
+
+
+def test_marks_and_long_numbers_are_not_cut_off():
+    """The names of patterns in the corners, and an R-factor of five digits."""
+    corners = np.array([[0.0, 0], [0, 90], [90, 0], [90, 90]])
+    figure, (axes,) = panels()
+    style = {"title": "R", "unit": "R", "pixel_size_m": None}
+    plot_over_scan(axes, corners, np.arange(4.0), **style)
+    mark_patterns(axes, corners[[0, 1, 2]])
+    figure.canvas.draw()
+    frame = axes.get_window_extent()
+    for text in axes.texts:
+        extent = text.get_window_extent()
+        assert frame.y0 <= extent.y0
+        assert extent.y1 <= frame.y1
+    figure, (axes,) = panels()
+    plot_refinement(axes, [0.00135, 0.00161], [0.001402, 0.00162], [False, True])
+    assert figure.get_tightbbox().x0 >= 0
 
 
 def test_the_phase_of_a_mode_is_blank_where_there_is_no_light():
