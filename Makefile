@@ -6,10 +6,20 @@ THREADS := OMP_WAIT_POLICY=PASSIVE
 
 BROWSER := chromium
 
-.PHONY: test test-clients bench real-life mutants evidence demo lint docs browser clean
+.PHONY: test quick test-clients bench real-life mutants evidence demo lint docs browser clean
 
 test: $(VENV)/installed lint browser
 	$(THREADS) $(BIN)/python -m pytest --numprocesses 2
+
+# Laws and rules that need no training and wait for no other process. A room that is changed is
+# named beside them: make quick ROOM=tests/refinement
+QUICK := tests/test_architecture.py tests/config tests/data tests/generators tests/html tests/io tests/physics
+SLOW := tests/generators/test_hostile_checkpoints.py tests/generators/test_older_checkpoint.py \
+  tests/io/readers/test_hostile_hdf5.py tests/io/readers/test_clients.py
+
+quick: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(THREADS) $(BIN)/python -m pytest -q --numprocesses 2 --durations 0 --durations-min 2 \
+	  $(QUICK) $(ROOM) $(SLOW:%=--ignore=%)
 
 mutants: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(THREADS) $(BIN)/python tests/mutants.py

@@ -139,6 +139,26 @@ def test_what_is_imported_at_once_needs_neither_torch_nor_pytest(module):
     assert done.stdout.strip() == "False"
 
 
+def test_an_inference_starts_without_the_compiler_of_torch():
+    """Nothing is compiled, and importing the compiler takes as long as importing torch.
+
+    Some functions of torch import it by the way, such as a logarithm on the meta device.
+    """
+    code = (
+        "import sys, torch, ptycho_torch.inference.workflow\n"
+        "from ptycho_torch.distributed.device import require_determinism\n"
+        "from ptycho_torch.generators import build_generator\n"
+        "require_determinism(True)\n"
+        "assert torch.are_deterministic_algorithms_enabled()\n"
+        "with torch.device('meta'):\n"
+        "    build_generator('unrolled', {})\n"
+        "    build_generator('unet', {'group_size': 4})\n"
+        "print('torch._dynamo' in sys.modules, 'lightning' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"
+
+
 def test_the_root_has_few_entries_beside_the_names_that_ptychodus_imports():
     entries = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
     entries -= {"api", *(f"{name}.py" for name in CONTRACT_NAMES)}

@@ -31,6 +31,15 @@ def choose_device(accelerator: str) -> torch.device:
     )
 
 
+def require_determinism(required: bool) -> None:
+    """Refuse operations that may give other bits each time, or allow them again.
+
+    It does what `torch.use_deterministic_algorithms` does, without the setting of torch's compiler:
+    to import the compiler takes as long as to import torch, and nothing here is compiled.
+    """
+    torch.set_deterministic_debug_mode("error" if required else "default")
+
+
 def trim_malloc() -> None:
     """Return freed memory to the system.
 

@@ -58,7 +58,7 @@ class Unrolled(Generator):
             raise ValueError(f"levels is {levels}; expected 1 to {MAX_LEVELS}")
         self.settings = {"width": width, "levels": levels}
         stages = len(FIRST_STEPS)
-        self.log_step = nn.Parameter(torch.tensor(FIRST_STEPS).log())
+        self.log_step = nn.Parameter(torch.tensor([math.log(step) for step in FIRST_STEPS]))
         self.momentum = nn.Parameter(
             torch.full((stages,), math.log(FIRST_MOMENTUM / (1 - FIRST_MOMENTUM)))
         )

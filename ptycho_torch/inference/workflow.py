@@ -17,7 +17,7 @@ from ptycho_torch.data.conditions import training_conditions
 from ptycho_torch.data.grouping import select_positions
 from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.distributed.communicator import SingleProcess
-from ptycho_torch.distributed.device import choose_device
+from ptycho_torch.distributed.device import choose_device, require_determinism
 from ptycho_torch.doctor.open_scan import open_scan
 from ptycho_torch.errors import InputError, NotTrustedError
 from ptycho_torch.evaluation.fit_plots import save_residuals
@@ -82,7 +82,7 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
             stack.enter_context(log_to(run.inference_log))
         stack.enter_context(comm.launch())
         torch.manual_seed(config.seed)
-        torch.use_deterministic_algorithms(config.deterministic)
+        require_determinism(config.deterministic)
         _announce(scan, checkpoint, comm)
         unknown = outside_domain(trained, scan)
         warn_of_training(checkpoint, about, unknown, config)

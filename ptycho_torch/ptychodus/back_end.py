@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ptycho_torch.config.parser import to_dict
 from ptycho_torch.data.conditions import training_conditions
-from ptycho_torch.distributed.device import choose_device
+from ptycho_torch.distributed.device import choose_device, require_determinism
 from ptycho_torch.errors import InputError
 from ptycho_torch.evaluation.metrics.residuals import pattern_residuals
 from ptycho_torch.generators import Generator
@@ -271,7 +271,7 @@ class InferenceEngine:
         generator, about, options = self.network
         device = choose_device("auto")
         torch.manual_seed(options.seed)
-        torch.use_deterministic_algorithms(True)
+        require_determinism(required=True)
         trained = training_conditions(about)
         unknown = outside_domain(trained, host.scan)
         if unknown:

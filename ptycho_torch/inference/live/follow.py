@@ -15,7 +15,7 @@ import torch
 from ptycho_torch.config import InferenceConfig, LiveConfig, ReadingOptions
 from ptycho_torch.data.conditions import training_conditions
 from ptycho_torch.data.scan import Reconstruction
-from ptycho_torch.distributed.device import choose_device, trim_malloc
+from ptycho_torch.distributed.device import choose_device, require_determinism, trim_malloc
 from ptycho_torch.errors import InputError
 from ptycho_torch.evaluation.verdict import verdict_on
 from ptycho_torch.generators import Generator
@@ -67,7 +67,7 @@ def follow(config: LiveConfig) -> RunDir:
     with run.claim("infer", overwrite=config.overwrite, inputs=inputs):
         pass  # refused before the scan is measured, not after it
     torch.manual_seed(config.seed)
-    torch.use_deterministic_algorithms(config.deterministic)
+    require_determinism(config.deterministic)
     board = Board()
     with serve(board, config.port) as address:
         with run.claim("live", overwrite=config.overwrite, inputs=inputs):
