@@ -25,8 +25,8 @@ from ptycho_torch.data.lazy_patterns import LazyPatterns
 from ptycho_torch.data.probe import annular_probe
 from ptycho_torch.data.scan import Scan
 from ptycho_torch.data.simulation import (
-    INSTRUMENT,
     MARGIN_PX,
+    XRAYS,
     expected_counts,
     random_object,
     raster_positions,
@@ -96,8 +96,8 @@ def large_scan(n_side: int) -> Scan:
         probe=probe,
         mask=np.ones((PATTERN_SIZE, PATTERN_SIZE), dtype=bool),
         scan_index=np.arange(len(positions)),
-        pixel_size_m=INSTRUMENT.object_pixel_m((PATTERN_SIZE, PATTERN_SIZE)),
-        instrument=INSTRUMENT,
+        pixel_size_m=XRAYS.object_pixel_m((PATTERN_SIZE, PATTERN_SIZE)),
+        instrument=XRAYS,
         source="simulation",
     )
 

@@ -8,6 +8,7 @@ and of the reconstructions. The results are in `benchmarks/quality.md`.
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -20,9 +21,15 @@ from numpy.typing import NDArray
 
 from ptycho_torch.config import InferenceConfig, TrainingConfig
 from ptycho_torch.data.conditions import Conditions, conditions_of
-from ptycho_torch.data.probe import annular_probe
+from ptycho_torch.data.probe import annular_probe, scaled_to
 from ptycho_torch.data.scan import Reconstruction, Scan
-from ptycho_torch.data.simulation import Simulation, simulate_scan
+from ptycho_torch.data.simulation import (
+    MARGIN_PX,
+    Simulation,
+    measure,
+    random_object,
+    raster_positions,
+)
 from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.evaluation.metrics.agreement import compare, overlay
 from ptycho_torch.evaluation.plots import save_figure
@@ -96,9 +103,11 @@ def simulated(
     positions and 0.69 from every third row and column.
     """
     probe = annular_probe(PATTERN_SIZE, beam=beam)
-    return simulate_scan(
-        photons=photons, n_side=n_side, step_px=step_px, seed=seed, probe=probe, darkest=DARKEST
-    )
+    rng = np.random.default_rng(seed)
+    positions = raster_positions(n_side, step_px, rng) + PATTERN_SIZE / 2 + MARGIN_PX
+    size = math.ceil(positions.max() + PATTERN_SIZE / 2) + MARGIN_PX
+    specimen = random_object(size, rng, darkest=DARKEST)
+    return measure(specimen, scaled_to(probe, photons), positions, seed=seed, rng=rng)
 
 
 def scan_of(seed: int, photons: float, every: int = 1) -> Simulation:

@@ -6,7 +6,7 @@ from dataclasses import fields
 from ptycho_torch.config import SimulationConfig
 from ptycho_torch.config.parser import to_yaml
 from ptycho_torch.data.measurement_faults import MeasurementFaults, in_words
-from ptycho_torch.data.simulation import NO_FAULTS, simulate_scan
+from ptycho_torch.data.simulation import NO_FAULTS, setup_of, simulate_scan
 from ptycho_torch.evaluation.plots import save_simulation
 from ptycho_torch.io.files import write_text
 from ptycho_torch.io.run_dir import RunDir
@@ -39,6 +39,10 @@ def simulate(config: SimulationConfig) -> RunDir:
             pattern_size=config.pattern_size,
             seed=config.seed,
             faults=faults,
+            setup=setup_of(
+                config.radiation,
+                config.fresnel_number if config.propagator == "near_field" else None,
+            ),
         )
         write_text(run.config, to_yaml(config))
         write_scan(run.scan_file(config.format), made.scan, format_name=config.format)

@@ -174,6 +174,18 @@ class SimulationConfig(OutputOptions, SeedOptions):
         "distance of neighbouring positions", default=5.0, unit="object pixels", minimum=0.1
     )
     pattern_size: int = option("detector pixels along each side", default=64, minimum=16)
+    radiation: Literal["photons", "electrons"] = option(
+        "what is diffracted: X-rays of 8 keV, or electrons of 300 keV", default="photons"
+    )
+    propagator: Literal["far_field", "near_field"] = option(
+        "from the sample to the detector; near_field: a diffuse beam that fills the detector",
+        default="far_field",
+    )
+    fresnel_number: float = option(
+        "of an object pixel, pixel^2 / (wavelength distance), in the near field",
+        default=0.05,
+        above=0.0,
+    )
     position_error_px: float = option(
         "error of the positions in the scan's file, rms of each axis",
         default=0.0,

@@ -167,8 +167,12 @@ class ReadingOptions(Options):
     map: Path | None = option(
         "YAML file that names the datasets of an HDF5 file of another layout", default=None
     )
+    radiation: Literal["auto", "photons", "electrons"] = option(
+        "what was diffracted, for the wavelength; auto: as the file says, else photons",
+        default="auto",
+    )
     energy_ev: float | None = option(
-        "photon energy; default: as the file says", default=None, unit="eV", above=0.0
+        "of a photon or an electron; default: as the file says", default=None, unit="eV", above=0.0
     )
     distance_m: float | None = option(
         "sample to detector; default: as the file says", default=None, unit="m", above=0.0

@@ -18,6 +18,9 @@ APERTURE_SHARE = 0.95  # share of the photons inside the radius of the aperture
 BEAM_SHARE = 0.9  # share of the photons inside the diameter of the beam
 APERTURE = 0.4  # outer radius of a simulated pupil, as a fraction of the detector's half width
 CENTRAL_STOP = 0.4  # its inner radius, as a fraction of the outer
+FILLED = 0.44  # half width of a beam behind a diffuser, as a fraction of the window
+DIFFUSER_FREQUENCY = 0.06  # spread of the spatial frequencies of a diffuser, in cycles a pixel
+DIFFUSER_CONTRAST = 0.7  # of the diffuser's wave relative to the even beam
 BEAM = 0.4  # diameter of a simulated defocused beam, as a fraction of the window
 
 
@@ -192,6 +195,27 @@ def annular_probe(
         math.pi * beam * size / (4 * aperture)
     )  # moves the pupil's rim to the rim of the beam
     probe = np.fft.fftshift(np.fft.ifft2(pupil * np.exp(1j * curvature * radius**2)))
+    return (probe / np.linalg.norm(probe)).astype(np.complex64)[None]
+
+
+def diffuse_probe(size: int, *, seed: int) -> NDArray[np.complex64]:
+    """A beam that fills its window behind a diffuser, of unit power, (1, size, size).
+
+    Near-field ptychography needs its structure: an even beam shows nothing of a sample's slow
+    variation. It is dark at the border of the window.
+
+    Args:
+        size: Of the window.
+        seed: Of the diffuser.
+    """
+    rng = np.random.default_rng(seed)
+    edge = np.exp(-((np.abs(np.arange(size) + 0.5 - size / 2) / (FILLED * size)) ** 8))
+    noise = rng.standard_normal((size, size)) + 1j * rng.standard_normal((size, size))
+    spectrum = np.fft.fft2(noise) * np.exp(
+        -squared_frequency((size, size)) / (2 * DIFFUSER_FREQUENCY**2)
+    )
+    speckle = np.fft.ifft2(spectrum)
+    probe = edge[:, None] * edge * (1 + DIFFUSER_CONTRAST * speckle / np.abs(speckle).std())
     return (probe / np.linalg.norm(probe)).astype(np.complex64)[None]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.data.lazy_patterns import PatternArray, blocks, select
+from ptycho_torch.data.wavelength import Radiation, wavelength_of
 from ptycho_torch.errors import InputError
 
 if TYPE_CHECKING:  # for the annotations of Group alone: a Scan is read and checked without torch
@@ -25,9 +26,6 @@ if TYPE_CHECKING:  # for the annotations of Group alone: a Scan is read and chec
 
 NOTEBOOK = "ptycho_torch.evaluation.notebook"  # draws; imported when something is to be seen
 
-# eV m; Planck's constant times the speed of light, both exact in the SI, with all digits: Ptychodus
-# warns of "the wrong scale" where two pixel sizes differ by more than 1e-9.
-PHOTON_ENERGY_WAVELENGTH = 1.2398419843320026e-6
 LARGE_CANVAS_PX = 2**24  # 128 MiB of complex numbers; smaller canvases are never refused
 DARK_CANVAS = 50.0  # pixels per lit pixel; a single diagonal line of 100 patches has fewer
 
@@ -37,23 +35,37 @@ class Instrument:
     """Known facts about the experiment; None where a fact is not known.
 
     Attributes:
-        energy_ev: Photon energy.
+        energy_ev: Of a photon, or kinetic energy of an electron.
         distance_m: From the sample to the detector.
         detector_pixel_m: ``(y, x)``, of the patterns as they are, binned ones included.
+        radiation: What was diffracted; it decides the wavelength of an energy.
     """
 
     energy_ev: float | None = None
     distance_m: float | None = None
     detector_pixel_m: tuple[float, float] | None = None
+    radiation: Radiation = "photons"
+
+    @property
+    def wavelength_m(self) -> float | None:
+        """Wavelength of the radiation, in metres."""
+        return None if self.energy_ev is None else wavelength_of(self.energy_ev, self.radiation)
+
+    @property
+    def reach_m2(self) -> float | None:
+        """Wavelength times distance, in square metres."""
+        if self.wavelength_m is None or self.distance_m is None:
+            return None
+        return self.wavelength_m * self.distance_m
 
     def object_pixel_m(self, pattern_shape: tuple[int, int]) -> tuple[float, float] | None:
         """Object pixel ``(y, x)`` of far-field patterns of that shape, in metres.
 
         It is wavelength * distance / detector size.
         """
-        if self.energy_ev is None or self.distance_m is None or self.detector_pixel_m is None:
+        reach = self.reach_m2
+        if reach is None or self.detector_pixel_m is None:
             return None
-        reach = PHOTON_ENERGY_WAVELENGTH / self.energy_ev * self.distance_m
         (rows, columns), (height, width) = pattern_shape, self.detector_pixel_m
         return reach / (rows * height), reach / (columns * width)
 

@@ -20,20 +20,77 @@ from ptycho_torch.data.measurement_faults import (
     scan_time,
     wander,
 )
-from ptycho_torch.data.probe import annular_probe
+from ptycho_torch.data.probe import annular_probe, diffuse_probe
 from ptycho_torch.data.scan import Instrument, Reconstruction, Scan
+from ptycho_torch.data.wavelength import Radiation
 from ptycho_torch.physics.forward import diffraction_intensity
 from ptycho_torch.physics.patches import extract_patches, patch_indices, split_corners
 from ptycho_torch.physics.probe_shift import shift_probe
+from ptycho_torch.physics.propagation import propagator_of
 
 JITTER = 0.2  # of the step; breaks the raster, whose symmetry would show in the image
 MARGIN_PX = 2  # of the object beyond the outermost patches
 CHUNK = 64  # patterns simulated at once
-INSTRUMENT = Instrument(
+XRAYS = Instrument(
     energy_ev=8000.0, distance_m=1.0, detector_pixel_m=(75e-6, 75e-6)
 )  # of a hard X-ray beamline
+ELECTRONS = Instrument(
+    energy_ev=300e3, distance_m=0.1, detector_pixel_m=(150e-6, 150e-6), radiation="electrons"
+)  # of a microscope with an EMPAD
+MAGNIFIED_PIXEL_M = 50e-9  # object pixel of near-field scans, in a beam that diverges
 DARKEST = 0.52  # amplitude of the object
 NO_FAULTS = MeasurementFaults()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The radiation and the detector of a simulated experiment.
+
+    Attributes:
+        instrument: Energy, distance, detector pixel; in the near field those of a parallel beam.
+        fresnel_number: Of an object pixel; None in the far field.
+    """
+
+    instrument: Instrument = XRAYS
+    fresnel_number: float | None = None
+
+    @property
+    def fresnel_numbers(self) -> tuple[float, float] | None:
+        """``(y, x)``."""
+        return None if self.fresnel_number is None else (self.fresnel_number,) * 2
+
+    def object_pixel_m(self, pattern_shape: tuple[int, int]) -> tuple[float, float] | None:
+        """Object pixel ``(y, x)``, in metres."""
+        if self.fresnel_number is None:
+            return self.instrument.object_pixel_m(pattern_shape)
+        return self.instrument.detector_pixel_m
+
+
+FAR_FIELD = Setup()
+
+
+def setup_of(radiation: Radiation, fresnel_number: float | None) -> Setup:
+    """The setup for photons or electrons, in the far field or at a Fresnel number.
+
+    In the near field, the distance is the one that makes the Fresnel number of a pixel,
+    ``pixel^2 / (wavelength z)``, in a parallel beam; one that diverges is equivalent [1]_.
+
+    References:
+        .. [1] D. Paganin, "Coherent X-Ray Optics", section 4.4.2 (2006), the Fresnel scaling
+           theorem.
+    """
+    known = XRAYS if radiation == "photons" else ELECTRONS
+    if fresnel_number is None:
+        return Setup(known)
+    assert known.wavelength_m is not None
+    return Setup(
+        replace(
+            known,
+            distance_m=MAGNIFIED_PIXEL_M**2 / (known.wavelength_m * fresnel_number),
+            detector_pixel_m=(MAGNIFIED_PIXEL_M, MAGNIFIED_PIXEL_M),
+        ),
+        fresnel_number,
+    )
 
 
 @dataclass(frozen=True)
@@ -58,8 +115,8 @@ def simulate_scan(
     pattern_size: int = 64,
     seed: int = 0,
     probe: NDArray[np.complex64] | None = None,
-    darkest: float = DARKEST,
     faults: MeasurementFaults = NO_FAULTS,
+    setup: Setup = FAR_FIELD,
 ) -> Simulation:
     """A raster scan with jitter over a random object.
 
@@ -70,9 +127,9 @@ def simulate_scan(
         pattern_size: Detector pixels along each side.
         seed: Of object, positions, faults and counting noise.
         probe: Modes of the illumination, (M, H, W), at any scale; by default `annular_probe`.
-        darkest: Smallest amplitude of the object, within [0, 1].
         faults: What the measurement does wrong. The scan holds what a file would say, the truth
             what really was.
+        setup: Radiation and detector.
 
     Returns:
         The scan and the truth; both use the same frame.
@@ -85,10 +142,15 @@ def simulate_scan(
     margin = max(MARGIN_PX, math.ceil(np.abs(wander(n_side**2, faults)).max()))
     positions = raster_positions(n_side, step_px, rng) + pattern_size / 2 + margin
     size = math.ceil(positions.max() + pattern_size / 2) + margin
-    transmission = random_object(size, rng, darkest=darkest)
-    modes = annular_probe(pattern_size) if probe is None else probe
+    transmission = random_object(size, rng)
+    if probe is not None:
+        modes = probe
+    elif setup.fresnel_number is None:
+        modes = annular_probe(pattern_size)
+    else:
+        modes = diffuse_probe(pattern_size, seed=seed)
     modes = modes * np.float32(math.sqrt(photons) / np.linalg.norm(modes))
-    return measure(transmission, modes, positions, faults=faults, seed=seed, rng=rng)
+    return measure(transmission, modes, positions, faults=faults, seed=seed, rng=rng, setup=setup)
 
 
 def measure(
@@ -99,6 +161,7 @@ def measure(
     faults: MeasurementFaults = NO_FAULTS,
     seed: int,
     rng: np.random.Generator,
+    setup: Setup = FAR_FIELD,
 ) -> Simulation:
     """A scan of an object, with the faults of a measurement and counting noise.
 
@@ -109,6 +172,7 @@ def measure(
         faults: What the measurement does wrong.
         seed: Of the faults.
         rng: Of the counting noise.
+        setup: Radiation and detector.
 
     Returns:
         The scan, with the given probe and with positions as a file would give them; and the truth.
@@ -127,8 +191,8 @@ def measure(
         probe=displaced_copies(probe, displacements(faults)),
         positions_px=positions_px + wander(count, faults) if faults.probe_drift else positions_px,
         scan_index=np.arange(count),
-        pixel_size_m=INSTRUMENT.object_pixel_m(shape),
-        instrument=INSTRUMENT,
+        pixel_size_m=setup.object_pixel_m(shape),
+        instrument=setup.instrument,
         flux=draw_flux(count, faults, seed),
     )
     if faults.probe_drift:
@@ -145,6 +209,7 @@ def measure(
         flux=truth.flux,
         probe_components=truth.probe_components,
         probe_weights=truth.probe_weights,
+        fresnel_number=setup.fresnel_numbers,
     )
     truth = replace(truth, coverage=(light / light.max()).astype(np.float32))
     if faults.background:
@@ -161,8 +226,9 @@ def measure(
         mask=np.ones(shape, dtype=bool),
         scan_index=truth.scan_index,
         pixel_size_m=truth.pixel_size_m,
-        instrument=INSTRUMENT,
+        instrument=setup.instrument,
         source="simulation",
+        fresnel_number=setup.fresnel_numbers,
     )
     return Simulation(scan, truth)
 
@@ -230,11 +296,13 @@ def expected_counts(
     flux: NDArray[np.float64] | None = None,
     probe_components: NDArray[np.complex64] | None = None,
     probe_weights: NDArray[np.float32] | None = None,
+    fresnel_number: tuple[float, float] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Expected photons of every pattern, (N, H, W), and the light on the object, (Y, X).
 
-    Without background; the arguments are those of `Reconstruction`.
+    Without background; the arguments are those of `Reconstruction` and `Scan`.
     """
+    propagator = propagator_of(None if fresnel_number is None else torch.tensor(fresnel_number))
     shape = probe.shape[-2:]
     canvas, modes = torch.from_numpy(truth)[None], torch.from_numpy(probe)
     corners = torch.from_numpy(positions_px - np.asarray(shape) / 2)
@@ -249,7 +317,10 @@ def expected_counts(
             beam = modes + torch.tensordot(weights, torch.from_numpy(probe_components), dims=1)
         shifted = shift_probe(beam, fraction)
         photons = shifted.abs().square().sum(dim=1)
-        expected = diffraction_intensity(extract_patches(canvas, indices)[0], shifted)
+        patches = extract_patches(canvas, indices)[0]
+        expected = diffraction_intensity(
+            patches, shifted, propagator=propagator, fraction_px=fraction
+        )
         if flux is not None:
             relative = torch.from_numpy(flux)[chunk, None, None].float()
             photons, expected = relative * photons, relative * expected

@@ -10,6 +10,7 @@ from ptycho_torch.data.scan import Scan
 from ptycho_torch.doctor import pattern_checks, position_checks
 from ptycho_torch.doctor.findings import ERROR, INFO, Finding, Sample, take_sample
 from ptycho_torch.doctor.lost_positions import lost_positions
+from ptycho_torch.doctor.near_field import check_near_field
 from ptycho_torch.doctor.orientation import (
     LEAST_FRAMES,
     orientation_finding,
@@ -31,7 +32,7 @@ def examine(scan: Scan, sample: Sample) -> list[Finding]:
 
     It tries orientations and the order of positions too, if there is a probe and no error so far.
     """
-    findings = examine_quickly(scan, sample)
+    findings = [*examine_quickly(scan, sample), check_near_field(scan, sample)]
     if scan.fresnel_number is not None:
         text = "near-field patterns show the sample itself; their orientation is not tried"
         return [*findings, Finding("orientation", INFO, text, {})]

@@ -1,15 +1,20 @@
 """Checks of positions, index, probe and experiment: units, overlap, order, agreement."""
 
+from dataclasses import replace
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ptycho_torch.data.conditions import median_step_px
 from ptycho_torch.data.probe import beam_diameter, ring_centroid, ring_offset
-from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Scan
+from ptycho_torch.data.scan import Instrument, Scan
 from ptycho_torch.doctor.findings import ERROR, INFO, OK, WARNING, Finding, Sample
 from ptycho_torch.doctor.lost_positions import lost_positions, say_lost
 from ptycho_torch.doctor.pattern_checks import CORNER
+from ptycho_torch.physics.forward import diffraction_intensity
+from ptycho_torch.physics.propagation import propagator_of
 
 LEAST_SPAN_PX = 2.0  # a scan moves farther
 LEAST_OVERLAP = 0.0  # of the beam's diameter; below, neighbours do not touch
@@ -21,6 +26,9 @@ PIXEL_TOLERANCE = 0.02  # relative difference of the stated object pixel and tha
 TELLING = 50.0  # photons of a pattern; patterns of fewer are equal by chance now and then
 MOST_EXPOSURES = 2  # successive patterns at a place; some scans expose each place twice
 ENERGIES_EV = (10.0, 1e6)  # from the far ultraviolet to electron microscopes
+# From which energy on the radiation is that of an electron microscope: in its range of voltages an
+# object pixel below a nanometre, and above that of any ptychography with X-rays, any pixel.
+LOWEST_ELECTRONS_EV, LARGEST_ELECTRONS_PIXEL_M, BEYOND_XRAYS_EV = 20e3, 1e-9, 60e3
 
 
 def check_overlap(scan: Scan, sample: Sample) -> Finding:
@@ -135,7 +143,7 @@ def longest_stop(positions_px: NDArray[np.float64]) -> tuple[int, int]:
 
 
 def check_probe(scan: Scan, sample: Sample) -> Finding:
-    """Place of the probe, and correlation of its far field with the mean pattern."""
+    """Place of the probe, and correlation of its pattern in empty space with the mean pattern."""
     if scan.probe is None:
         return Finding(
             "probe", INFO, "there is no probe; give one with --probe FILE", {}, "--probe"
@@ -145,7 +153,11 @@ def check_probe(scan: Scan, sample: Sample) -> Finding:
     off = ring_offset(
         ring_centroid(intensity), (shape[0] // 2, shape[1] // 2), (shape[0], shape[1])
     )
-    alone = np.fft.fftshift(np.sum(np.abs(np.fft.fft2(scan.probe)) ** 2, axis=0))
+    number = None if scan.fresnel_number is None else torch.tensor(scan.fresnel_number)
+    empty = torch.ones(shape, dtype=torch.complex64)
+    alone = diffraction_intensity(
+        empty, torch.from_numpy(scan.probe), propagator=propagator_of(number)
+    ).numpy()
     soft = [np.sqrt(gaussian_filter(image, 1.5, mode="wrap")) for image in (alone, sample.mean)]
     related = float(np.corrcoef(soft[0][scan.mask], soft[1][scan.mask])[0, 1])
     evidence = {"offset_y_px": float(off[0]), "offset_x_px": float(off[1]), "correlation": related}
@@ -172,30 +184,30 @@ def check_experiment(scan: Scan, sample: Sample) -> Finding:
     """Energy, distance and pixels against each other; the Fresnel number of the window."""
     known, shape = scan.instrument, scan.mask.shape
     computed = known.object_pixel_m((shape[0], shape[1]))
+    if scan.fresnel_number is not None:
+        text = f"near field: Fresnel number {scan.fresnel_number[1]:.3g} of an object pixel"
+        return Finding("experiment", OK, text, {"fresnel_number": scan.fresnel_number[1]})
     if known.energy_ev is not None and not ENERGIES_EV[0] <= known.energy_ev <= ENERGIES_EV[1]:
-        text = (
-            f"a photon energy of {known.energy_ev:.3g} eV is beyond any instrument: its unit is "
-            "wrong"
-        )
+        text = f"an energy of {known.energy_ev:.3g} eV is beyond any instrument: its unit is wrong"
         return Finding("experiment", ERROR, text, {"energy_ev": known.energy_ev}, "--energy_ev")
-    if (
-        computed is None
-        or known.energy_ev is None
-        or known.distance_m is None
-        or known.detector_pixel_m is None
-    ):
+    reach = known.reach_m2
+    if computed is None or reach is None or known.detector_pixel_m is None:
         return Finding(
             "experiment",
             INFO,
             "energy, distance or detector pixel are not known: near or far field cannot be told",
         )
-    fresnel = (
-        PHOTON_ENERGY_WAVELENGTH
-        / known.energy_ev
-        * known.distance_m
-        / min(known.detector_pixel_m) ** 2
-    )
+    fresnel = reach / min(known.detector_pixel_m) ** 2
     evidence = {"fresnel_number": fresnel, "pixel_from_experiment_m": computed[1]}
+    electrons = replace(known, radiation="electrons").object_pixel_m((shape[0], shape[1]))
+    if are_electrons(known, computed[1], scan.pixel_size_m) and electrons is not None:
+        text = (
+            f"{known.energy_ev:.4g} eV is an energy of electrons, and the object pixel of "
+            f"{computed[1]:.4g} m is that of photons, {computed[1] / electrons[1]:.3g} times too "
+            "large; are these electrons?"
+        )
+        evidence["pixel_of_electrons_m"] = electrons[1]
+        return Finding("experiment", WARNING, text, evidence, "--radiation electrons")
     if scan.pixel_size_m not in (None, computed):
         ratio = scan.pixel_size_m[1] / computed[1]
         evidence["pixel_stated_m"] = scan.pixel_size_m[1]
@@ -206,8 +218,36 @@ def check_experiment(scan: Scan, sample: Sample) -> Finding:
                 "distance and detector"
             )
             return Finding("experiment", ERROR, text, evidence, "--pixel_size_m")
-    text = f"far field: Fresnel number at most {fresnel:.2g}, object pixel {computed[1]:.4g} m"
-    return Finding("experiment", OK if fresnel < 1 else INFO, text, evidence)
+    pixel = f"object pixel {computed[1]:.4g} m, wavelength {known.wavelength_m:.4g} m"
+    if fresnel < 1:
+        text = f"far field: Fresnel number at most {fresnel:.2g}, {pixel}"
+        return Finding("experiment", OK, text, evidence)
+    text = (
+        f"taken for far field, {pixel}; a beam as wide as the window would have the Fresnel number "
+        f"{fresnel:.2g}, so that the numbers alone do not tell"
+    )
+    return Finding("experiment", INFO, text, evidence)
+
+
+def are_electrons(known: Instrument, pixel_m: float, stated_m: tuple[float, float] | None) -> bool:
+    """Whether what is taken for photons must be electrons, by energy and object pixel.
+
+    Args:
+        known: Energy, distance and detector pixel.
+        pixel_m: Object pixel that follows.
+        stated_m: Object pixel ``(y, x)`` that the file states.
+    """
+    if known.radiation != "photons" or known.energy_ev is None:
+        return False
+    electrons = replace(known, radiation="electrons")
+    if known.wavelength_m is None or electrons.wavelength_m is None:
+        return False
+    if stated_m is not None and stated_m[1] != pixel_m:
+        fitting = pixel_m * electrons.wavelength_m / known.wavelength_m
+        return abs(stated_m[1] / fitting - 1) <= PIXEL_TOLERANCE
+    return known.energy_ev >= BEYOND_XRAYS_EV or (
+        known.energy_ev >= LOWEST_ELECTRONS_EV and pixel_m < LARGEST_ELECTRONS_PIXEL_M
+    )
 
 
 CHECKS = (check_overlap, check_lost, check_order, check_probe, check_experiment)

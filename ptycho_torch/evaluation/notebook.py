@@ -133,7 +133,7 @@ def facts_of_instrument(instrument: Instrument) -> Facts:
     """What is known of the experiment."""
     facts = []
     if instrument.energy_ev is not None:
-        facts.append(("energy", f"{instrument.energy_ev:.6g} eV"))
+        facts.append(("energy", f"{instrument.energy_ev:.6g} eV, {instrument.radiation}"))
     if instrument.distance_m is not None:
         facts.append(("distance to the detector", f"{instrument.distance_m:.4g} m"))
     return facts

@@ -189,7 +189,13 @@ def scan_layout(
     )
 
 
-def diffraction_intensity(patches: Tensor, probe: Tensor) -> Tensor:
+def diffraction_intensity(
+    patches: Tensor,
+    probe: Tensor,
+    *,
+    propagator: Propagator | None = None,
+    fraction_px: Tensor | None = None,
+) -> Tensor:
     """Expected photon counts on the far-field detector, one pattern per patch.
 
     Args:
@@ -198,6 +204,8 @@ def diffraction_intensity(patches: Tensor, probe: Tensor) -> Tensor:
         probe: Illumination modes, complex, (..., M, H, W), in sqrt(photons), so that the sum
             of ``probe.abs().square()`` is the photons per exposure. Its leading axes
             broadcast with those of ``patches``.
+        propagator: By default that of the far field.
+        fraction_px: By which the probe was shifted in its window, (..., 2); by default 0.
 
     Returns:
         Real, (..., H, W), in photons per detector pixel, zero frequency at
@@ -212,7 +220,8 @@ def diffraction_intensity(patches: Tensor, probe: Tensor) -> Tensor:
             f"patches are {tuple(patches.shape[-2:])} pixels but probe is "
             f"{tuple(probe.shape[-2:])}; crop or pad the probe first"
         )
-    model = ForwardModel(FarField(), probe.real.new_zeros(2))
+    shift = probe.real.new_zeros(2) if fraction_px is None else fraction_px.to(probe.real.dtype)
+    model = ForwardModel(propagator or FarField(), shift)
     return model.propagator.to_detector(model.expected_counts(model.detector_waves(patches, probe)))
 
 

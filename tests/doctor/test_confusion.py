@@ -10,7 +10,7 @@ from ptycho_torch.config import ReadingOptions
 from ptycho_torch.data.probe import annular_probe
 from ptycho_torch.data.scan import Scan
 from ptycho_torch.data.simulation import (
-    INSTRUMENT,
+    XRAYS,
     expected_counts,
     random_object,
     raster_positions,
@@ -55,8 +55,8 @@ def make_scan(kind, photons, step, seed, n_side=5):
         probe=probe,
         mask=np.ones((SIZE, SIZE), dtype=bool),
         scan_index=np.arange(len(positions)),
-        pixel_size_m=INSTRUMENT.object_pixel_m((SIZE, SIZE)),
-        instrument=INSTRUMENT,
+        pixel_size_m=XRAYS.object_pixel_m((SIZE, SIZE)),
+        instrument=XRAYS,
     )
 
 

@@ -137,6 +137,7 @@ def layout(raw: RawScan) -> dict[str, Any]:
         "mask": None if raw.mask is None else "/mask",
         "dark": None if raw.dark is None else "/dark",
         "center_px": None if raw.center is None else [float(value) for value in raw.center],
+        "radiation": None if known.radiation == "photons" else known.radiation,
         "energy_ev": known.energy_ev,
         "distance_m": known.distance_m,
         "detector_pixel_m": None if pixel is None else [float(value) for value in pixel],

@@ -4,7 +4,7 @@ A message is a multipart one: a JSON object in UTF-8, then the arrays that it an
 bytes of their elements in C order. ``docs/live.md`` describes all fields. ::
 
     {"type": "start", "positions_unit": "px" or "m", "values": "counts" or "amplitude",
-     "energy_ev", "distance_m", "detector_pixel_m", "pixel_size_m", "center_px",
+     "radiation", "energy_ev", "distance_m", "detector_pixel_m", "pixel_size_m", "center_px",
      "arrays": [{"name": "probe" or "mask", "dtype": "<c8", "shape": [M, H, W]}, ...]}
     {"type": "frame", "index": 7, "time": 1.7e9, "position": [y, x],
      "arrays": [{"name": "pattern", "dtype": "<u2", "shape": [H, W]}]}
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.data.scan import Instrument
+from ptycho_torch.data.wavelength import RADIATIONS
 from ptycho_torch.errors import InputError
 from ptycho_torch.inference.live.recording import Recording
 from ptycho_torch.inference.live.source import MAX_AT_ONCE, Arrivals, Source
@@ -214,6 +215,9 @@ def start_of(name: str, header: dict[str, Any], arrays: dict[str, NDArray]) -> R
     unit, values = header.get("positions_unit", "px"), header.get("values", "counts")
     if unit not in ("px", "m") or values not in ("counts", "amplitude"):
         raise ValueError(f"positions_unit is {unit} and values is {values}")
+    radiation = header.get("radiation", "photons")
+    if radiation not in RADIATIONS:
+        raise ValueError(f"radiation is {radiation}")
 
     def pair(key: str) -> tuple[float, float] | None:
         given = header.get(key)
@@ -235,7 +239,10 @@ def start_of(name: str, header: dict[str, Any], arrays: dict[str, NDArray]) -> R
         mask=None if mask is None else mask.astype(bool),
         center=pair("center_px"),
         instrument=Instrument(
-            header.get("energy_ev"), header.get("distance_m"), pair("detector_pixel_m")
+            header.get("energy_ev"),
+            header.get("distance_m"),
+            pair("detector_pixel_m"),
+            radiation,
         ),
         object_pixel_m=pair("pixel_size_m"),
     )

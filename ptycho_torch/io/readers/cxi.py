@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Instrument
+from ptycho_torch.data.scan import Instrument
+from ptycho_torch.data.wavelength import Radiation, energy_of
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import check_real
 from ptycho_torch.io.readers.hdf5 import (
@@ -25,6 +26,7 @@ from ptycho_torch.io.readers.hdf5 import (
     quantity,
     read_array,
     read_optional,
+    text,
 )
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
 
@@ -58,7 +60,10 @@ def read_cxi(paths: Sequence[Path]) -> RawScan:
         detector = need_group(entry, "instrument_1/detector_1")
         basis, stated = detector_basis(detector)
         pixel = (float(np.linalg.norm(basis[:, 0])), float(np.linalg.norm(basis[:, 1])))
-        instrument = Instrument(wavelength_energy(entry), distance(detector, basis), pixel)
+        source = entry.get("instrument_1/source_1")
+        radiation = radiation_of([source] if isinstance(source, h5py.Group) else [])
+        energy, wavelength_stated = source_energy(entry, radiation)
+        instrument = Instrument(energy, distance(detector, basis), pixel, radiation)
         translation = need_dataset(entry, *TRANSLATION)
         moved = check_real(f"{path}: {translation.name}", lengths(translation, "m"), (None, None))
         probe = find_probe(entry, patterns.shape[1:])
@@ -77,18 +82,31 @@ def read_cxi(paths: Sequence[Path]) -> RawScan:
             negative_is_zero=True,
             center=beam_center(detector, basis, patterns.shape[1:]),
             instrument=instrument,
+            wavelength_stated=wavelength_stated,
             notes=("the detector's basis vectors give the direction of the positions",)
             if stated
             else (),
         )
 
 
-def wavelength_energy(entry: h5py.Group) -> float | None:
-    """Photon energy in eV: from the wavelength, else from the energy, which CXI has in joules."""
+def radiation_of(sources: Sequence[h5py.Group]) -> Radiation:
+    """What sources give: ``probe`` of NeXus's NXsource is "electron" in an electron microscope."""
+    probes = [find_dataset(source, "probe") for source in sources]
+    electrons = any(
+        probe is not None and text(probe).strip().lower().startswith("electron") for probe in probes
+    )
+    return "electrons" if electrons else "photons"
+
+
+def source_energy(entry: h5py.Group, radiation: Radiation) -> tuple[float | None, bool]:
+    """Energy in eV, and whether it is from the wavelength, which comes first.
+
+    CXI has energies in joules.
+    """
     wavelength = quantity(find_dataset(entry, "instrument_1/source_1/wavelength"), "m")
     if wavelength is not None:
-        return PHOTON_ENERGY_WAVELENGTH / wavelength
-    return quantity(find_dataset(entry, "instrument_1/source_1/energy"), "J")
+        return energy_of(wavelength, radiation), True
+    return quantity(find_dataset(entry, "instrument_1/source_1/energy"), "J"), False
 
 
 def detector_basis(detector: h5py.Group) -> tuple[NDArray[np.float64], bool]:

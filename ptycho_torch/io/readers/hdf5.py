@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from ptycho_torch.data.hdf5_access import is_read_while_written, open_read_only
 from ptycho_torch.data.lazy_patterns import Hdf5Patterns
+from ptycho_torch.data.scan import Instrument
+from ptycho_torch.data.wavelength import RADIATIONS, energy_of
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import check_size
 
@@ -254,6 +257,26 @@ def quantity(dataset: h5py.Dataset | None, default: str) -> float | None:
             f"{dataset.file.filename}: {dataset.name} is {found}; expected one number above 0"
         )
     return float(values[0]) * unit_factor(dataset, default)
+
+
+def with_radiation(item: h5py.HLObject, known: Instrument) -> Instrument:
+    """The experiment of a program that knows photons alone, in a file that this package wrote.
+
+    For electrons it holds the energy of a photon of their wavelength, and the attribute
+    ``radiation``.
+
+    Raises:
+        InputError: If the attribute is another word.
+    """
+    word = attribute(item, "radiation")
+    if word is None or word == "photons" or known.wavelength_m is None:
+        return known
+    if word == "electrons":
+        energy_ev = energy_of(known.wavelength_m, "electrons")
+        return replace(known, energy_ev=energy_ev, radiation="electrons")
+    raise InputError(
+        f"{item.file.filename}: radiation is {word}; expected {' or '.join(RADIATIONS)}"
+    )
 
 
 def lengths(dataset: h5py.Dataset, default: str) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@
     positions_order: yx              # or xy
     energy_kev: 8.0                  # or energy_ev, wavelength_m, wavelength_nm
                                      # a number, or where it is in the file
+    radiation: photons               # or electrons
     distance_m: /entry/distance
     detector_pixel_um: 75            # one number, or [y, x]
     pixel_size_nm: 30                # of the object, instead of the three above
@@ -28,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.config.yaml_file import read_yaml
-from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Instrument
+from ptycho_torch.data.scan import Instrument
+from ptycho_torch.data.wavelength import RADIATIONS, energy_of
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import check_real
 from ptycho_torch.io.readers.hdf5 import (
@@ -45,6 +47,7 @@ from ptycho_torch.io.readers.raw_scan import RawScan
 PLAIN = {
     "patterns",
     "values",
+    "radiation",
     "positions_order",
     "probe",
     "mask",
@@ -144,9 +147,8 @@ def read_hdf5_map(path: Path, layout_path: Path) -> RawScan:
         patterns = need_patterns(need_dataset(file, entries["patterns"]), path)
         positions, unit = find_positions(layout, patterns.shape[0])
         wavelength = layout.number("wavelength")
-        energy = (
-            layout.number("energy") if wavelength is None else PHOTON_ENERGY_WAVELENGTH / wavelength
-        )
+        radiation = entries.get("radiation", RADIATIONS[0])
+        energy = layout.number("energy") if wavelength is None else energy_of(wavelength, radiation)
         mask, bad = layout.value("mask"), layout.value("bad_pixels")
         center = layout.value("center_px")
         return RawScan(
@@ -169,8 +171,9 @@ def read_hdf5_map(path: Path, layout_path: Path) -> RawScan:
             else tuple(check_real(f"{layout_path}: center_px", center, (2,))),
             scan_index=layout.value("index"),
             instrument=Instrument(
-                energy, layout.number("distance"), layout.sizes("detector_pixel")
+                energy, layout.number("distance"), layout.sizes("detector_pixel"), radiation
             ),
+            wavelength_stated=wavelength is not None,
             object_pixel_m=layout.sizes("pixel_size"),
         )
 
@@ -210,7 +213,11 @@ def load_layout(path: Path) -> dict[str, Any]:
             raise InputError(
                 f"--map {path}: {key} is {entries[key]}; expected its place in the file"
             )
-    for key, allowed in (("values", ("counts", "amplitude")), ("positions_order", ("yx", "xy"))):
+    for key, allowed in (
+        ("values", ("counts", "amplitude")),
+        ("positions_order", ("yx", "xy")),
+        ("radiation", RADIATIONS),
+    ):
         if key in entries and entries[key] not in allowed:
             raise InputError(
                 f"--map {path}: {key} is {entries[key]}; expected {' or '.join(allowed)}"

@@ -9,7 +9,7 @@ near field the beam itself is seen, and it fills the detector.
 import numpy as np
 
 from ptycho_torch.config import ReadingOptions
-from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Instrument
+from ptycho_torch.data.scan import Instrument
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.raw_scan import RawScan
 
@@ -42,13 +42,13 @@ def fresnel_number(raw: RawScan, options: ReadingOptions, instrument: Instrument
             "the object; leave --crop and --bin out"
         )
     pixel = near_field_pixel(raw, options, instrument)
-    if pixel is None or instrument.energy_ev is None or instrument.distance_m is None:
+    reach = instrument.reach_m2
+    if pixel is None or reach is None:
         raise InputError(
             f"{raw.source}: the patterns are near-field ones; their propagator needs --energy_ev, "
             "--distance_m and --pixel_size_m (the detector pixel over the magnification), or take "
             "them for far-field ones with --propagator far_field"
         )
-    reach = PHOTON_ENERGY_WAVELENGTH / instrument.energy_ev * instrument.distance_m
     number = pixel[0] ** 2 / reach, pixel[1] ** 2 / reach
     shape = raw.patterns.shape[1:]
     if number[0] * shape[0] < 1 or number[1] * shape[1] < 1:
@@ -77,15 +77,11 @@ def is_near_field(raw: RawScan, instrument: Instrument, binning: int) -> bool:
     """
     if raw.far_field is False:
         return True
-    if (
-        instrument.energy_ev is None
-        or instrument.distance_m is None
-        or instrument.detector_pixel_m is None
-    ):
+    reach = instrument.reach_m2
+    if reach is None or instrument.detector_pixel_m is None:
         return False
     pixel = min(instrument.detector_pixel_m) / binning
-    reach = PHOTON_ENERGY_WAVELENGTH / instrument.energy_ev * instrument.distance_m / pixel**2
-    return reach > 1 and border_light(raw) > FILLED
+    return reach / pixel**2 > 1 and border_light(raw) > FILLED
 
 
 def border_light(raw: RawScan) -> float:

@@ -17,6 +17,7 @@ from ptycho_torch.io.readers.cxi import (
     good_pixels,
     mean_frame,
     probe_positions,
+    radiation_of,
 )
 from ptycho_torch.io.readers.hdf5 import (
     attribute,
@@ -99,7 +100,10 @@ def read_nexus(paths: Sequence[Path]) -> RawScan:
             negative_is_zero=True,
             center=stated_center(detector) or beam_center(detector, basis, patterns.shape[1:]),
             instrument=Instrument(
-                photon_energy(entry, instrument), distance(detector, basis), pixel
+                beam_energy(entry, instrument),
+                distance(detector, basis),
+                pixel,
+                radiation_of(children_of_class(instrument, "NXsource")),
             ),
         )
 
@@ -151,7 +155,7 @@ def coordinates(path: Path, sample: h5py.Group, axis: str) -> NDArray[np.float64
     return check_real(f"{path}: {found.name}", lengths(found, "m").ravel(), (None,))
 
 
-def photon_energy(entry: h5py.Group, instrument: h5py.Group) -> float | None:
+def beam_energy(entry: h5py.Group, instrument: h5py.Group) -> float | None:
     """Of the beam; that of the source is the machine's."""
     beams = [
         *children_of_class(instrument, "NXbeam"),

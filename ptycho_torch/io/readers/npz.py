@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.data.scan import Instrument
+from ptycho_torch.data.wavelength import RADIATIONS, Radiation
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import MAX_ARRAY_BYTES, check_mask, check_real
 from ptycho_torch.io.readers.file_kind import is_reconstruction
@@ -58,7 +59,17 @@ def read_npz(paths: Sequence[Path]) -> RawScan:
             "the measured patterns"
         )
     arrays = load_arrays(
-        path, {*PATTERN_KEYS, *POSITION_KEYS, *SIZE_KEYS, "probeGuess", "scan_index", "bad_pixels"}
+        path,
+        {
+            *PATTERN_KEYS,
+            *POSITION_KEYS,
+            *SIZE_KEYS,
+            "probeGuess",
+            "scan_index",
+            "bad_pixels",
+            "radiation",
+            "far_field",
+        },
     )
     positions = np.stack([_positions(path, arrays, key) for key in POSITION_KEYS], axis=1)
     patterns, key, notes = _patterns(path, arrays, len(positions))
@@ -91,8 +102,10 @@ def read_npz(paths: Sequence[Path]) -> RawScan:
             energy_ev=_size(path, arrays, "energy_ev")[0],
             distance_m=_size(path, arrays, "distance_m")[0],
             detector_pixel_m=_pair(path, arrays, "detector_pixel_m"),
+            radiation=stated_radiation(path, arrays.get("radiation")),
         ),
         object_pixel_m=_pair(path, arrays, "pixel_size_m"),
+        far_field=_far_field(path, arrays.get("far_field")),
         notes=(*notes, *origin_notes, *([same] if same else ())),
     )
 
@@ -196,6 +209,32 @@ def _size(path: Path, arrays: Arrays, key: str) -> list[float] | list[None]:
             f"to {LARGEST_SIZE:g}"
         )
     return np.broadcast_to(values.ravel(), count).astype(float).tolist()
+
+
+def _far_field(path: Path, value: NDArray | None) -> bool | None:
+    """Whether the patterns are far-field ones; None where nothing is said."""
+    if value is None:
+        return None
+    if value.dtype.kind not in "bi" or value.size != 1:
+        raise InputError(
+            f"{path}: far_field is {value.dtype} of shape {value.shape}; expected True or False"
+        )
+    return bool(value.ravel()[0])
+
+
+def stated_radiation(path: Path, value: NDArray | None) -> Radiation:
+    """What was diffracted, as this package writes it; photons where nothing is said.
+
+    Raises:
+        InputError: If it is another word.
+    """
+    if value is None:
+        return "photons"
+    word = str(value.ravel()[0]) if value.dtype.kind == "U" and value.size == 1 else repr(value)
+    for radiation in RADIATIONS:
+        if word == radiation:
+            return radiation
+    raise InputError(f"{path}: radiation is {word}; expected {' or '.join(RADIATIONS)}")
 
 
 def _pair(path: Path, arrays: Arrays, key: str) -> tuple[float, float] | None:

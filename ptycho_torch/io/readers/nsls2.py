@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Instrument
+from ptycho_torch.data.scan import Instrument
+from ptycho_torch.data.wavelength import energy_of
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import check_real
 from ptycho_torch.io.readers.hdf5 import lengths, need_dataset, need_patterns, open_hdf5, quantity
@@ -36,10 +37,11 @@ def read_nsls2(paths: Sequence[Path]) -> RawScan:
             positions=points[::-1].T,
             positions_unit="m",
             instrument=Instrument(
-                None if wavelength is None else PHOTON_ENERGY_WAVELENGTH / wavelength,
+                None if wavelength is None else energy_of(wavelength),
                 quantity(need_dataset(file, "z_m"), "m"),
                 None if pixel is None else (pixel, pixel),
             ),
+            wavelength_stated=True,
         )
 
 

@@ -20,6 +20,7 @@ from ptycho_torch.io.readers.hdf5 import (
     open_hdf5,
     read_array,
     read_optional,
+    with_radiation,
 )
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
 
@@ -97,11 +98,15 @@ def read_ptychodus(paths: Sequence[Path]) -> RawScan:
             probe_key="probe",
             mask=None if bad is None else ~read_array(bad).astype(bool),
             scan_index=common,
-            instrument=Instrument(
-                energy_ev=positive(product, *ENERGY),
-                distance_m=positive(product, "detector_object_distance_m"),
-                detector_pixel_m=(sizes[0], sizes[1]) if min(sizes) > 0 else None,
+            instrument=with_radiation(
+                product,
+                Instrument(
+                    energy_ev=positive(product, *ENERGY),
+                    distance_m=positive(product, "detector_object_distance_m"),
+                    detector_pixel_m=(sizes[0], sizes[1]) if min(sizes) > 0 else None,
+                ),
             ),
+            wavelength_stated="radiation" in product.attrs,
             object_pixel_m=object_pixel(product),
             far_field=number_attribute(product, "far_field") != 0,
             notes=tuple(notes),

@@ -1,12 +1,13 @@
 """Ptychodus's file of training data: patterns, positions, probe and object of one scan in HDF5."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Instrument
+from ptycho_torch.data.scan import Instrument
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import check_real
 from ptycho_torch.io.readers.hdf5 import (
@@ -75,13 +76,17 @@ def _instrument(
     file: h5py.File, pixel_m: tuple[float, float] | None, shape: tuple[int, int]
 ) -> Instrument:
     """Energy and distance, and the detector pixel that makes the object pixel of them."""
-    energy_ev = quantity(find_dataset(file, *ENERGY), "eV")
-    distance_m = quantity(find_dataset(file, "detector_object_distance_m"), "m")
-    detector_pixel_m = None
-    if energy_ev is not None and distance_m is not None and pixel_m is not None:
-        reach = PHOTON_ENERGY_WAVELENGTH / energy_ev * distance_m
-        detector_pixel_m = reach / (shape[0] * pixel_m[0]), reach / (shape[1] * pixel_m[1])
-    return Instrument(energy_ev, distance_m, detector_pixel_m)
+    known = Instrument(
+        quantity(find_dataset(file, *ENERGY), "eV"),
+        quantity(find_dataset(file, "detector_object_distance_m"), "m"),
+    )
+    reach = known.reach_m2
+    if reach is None or pixel_m is None:
+        return known
+    return replace(
+        known,
+        detector_pixel_m=(reach / (shape[0] * pixel_m[0]), reach / (shape[1] * pixel_m[1])),
+    )
 
 
 FORMAT = Format(

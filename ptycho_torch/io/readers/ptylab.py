@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 
 from ptycho_torch.data.detector import Orientation
-from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Instrument
+from ptycho_torch.data.scan import Instrument
+from ptycho_torch.data.wavelength import energy_of
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import check_real
 from ptycho_torch.io.readers.hdf5 import (
@@ -56,10 +57,11 @@ def read_ptylab(paths: Sequence[Path]) -> RawScan:
             positions=check_real(f"{path}: encoder", encoder, (None, 2)),
             positions_unit="m",
             instrument=Instrument(
-                None if wavelength is None else PHOTON_ENERGY_WAVELENGTH / wavelength,
+                None if wavelength is None else energy_of(wavelength),
                 quantity(need_dataset(file, "zo"), "m"),
                 None if pixel is None else (pixel, pixel),
             ),
+            wavelength_stated=True,
             negative_is_zero=True,
         )
 

@@ -20,6 +20,7 @@ from ptycho_torch.io.readers.hdf5 import (
     quantity,
     read_array,
     text,
+    with_radiation,
 )
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
 
@@ -76,11 +77,15 @@ def read_ptyd(paths: Sequence[Path]) -> RawScan:
             mask=mask,
             center=center(path, meta),
             scan_index=index[order],
-            instrument=Instrument(
-                quantity(find_dataset(meta, "energy"), "keV"),
-                quantity(find_dataset(meta, "distance"), "m"),
-                detector_pixel(path, meta),
+            instrument=with_radiation(
+                meta,
+                Instrument(
+                    quantity(find_dataset(meta, "energy"), "keV"),
+                    quantity(find_dataset(meta, "distance"), "m"),
+                    detector_pixel(path, meta),
+                ),
             ),
+            wavelength_stated="radiation" in meta.attrs,
             far_field=None if kind is None else "near" not in text(kind),
             notes=tuple(notes),
         )

@@ -34,6 +34,8 @@ class RawScan:
         center: Zero frequency ``(y, x)`` in detector pixels; None for ``[H // 2, W // 2]``.
         scan_index: Identifier of each exposure, whole numbers, (N,); None for 0, 1, 2, ...
         instrument: What is known of the experiment.
+        wavelength_stated: Whether the file has the wavelength, from which the instrument's energy
+            was computed.
         object_pixel_m: Object pixel ``(y, x)`` that the file states, in metres.
         far_field: Whether the patterns are far-field ones, where the file says so.
         notes: What was concluded about the file, one sentence each.
@@ -55,6 +57,7 @@ class RawScan:
     center: tuple[float, float] | None = None
     scan_index: NDArray | None = None
     instrument: Instrument = field(default_factory=Instrument)
+    wavelength_stated: bool = False
     object_pixel_m: tuple[float, float] | None = None
     far_field: bool | None = None
     notes: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from ptycho_torch.data.detector import Orientation, Window
 from ptycho_torch.data.lazy_patterns import LazyPatterns, PatternArray
 from ptycho_torch.data.probe import resample_probe
 from ptycho_torch.data.scan import Instrument, Scan
+from ptycho_torch.data.wavelength import energy_of
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import (
     check_index,
@@ -202,8 +203,13 @@ def _instrument(raw: RawScan, options: ReadingOptions, orientation: Orientation)
     pixel = orientation.swap(known.detector_pixel_m) if known.detector_pixel_m else None
     if options.detector_pixel_m is not None:
         pixel = (options.detector_pixel_m, options.detector_pixel_m)
+    radiation = known.radiation if options.radiation == "auto" else options.radiation
+    energy = known.energy_ev
+    if radiation != known.radiation and raw.wavelength_stated and known.wavelength_m is not None:
+        energy = energy_of(known.wavelength_m, radiation)
     return Instrument(
-        energy_ev=options.energy_ev if options.energy_ev is not None else known.energy_ev,
+        radiation=radiation,
+        energy_ev=options.energy_ev if options.energy_ev is not None else energy,
         distance_m=options.distance_m if options.distance_m is not None else known.distance_m,
         detector_pixel_m=(pixel[0] * options.bin, pixel[1] * options.bin) if pixel else None,
     )

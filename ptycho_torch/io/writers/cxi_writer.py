@@ -73,6 +73,8 @@ def _write_experiment(file: h5py.File, geometry: SiGeometry) -> None:
     file["number_of_entries"] = 1
     source = file.create_group("/entry_1/instrument_1/source_1")
     source["wavelength"] = geometry.wavelength_m
+    if geometry.radiation == "electrons":
+        source["probe"] = "electron"  # the word of NeXus's NXsource
     source["energy"] = geometry.energy_ev * JOULE_PER_EV
     detector = file.create_group(DETECTOR)
     detector["distance"] = geometry.distance_m

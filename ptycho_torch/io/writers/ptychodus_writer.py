@@ -70,13 +70,15 @@ def _write_product(
         file.attrs["name"] = path.stem
         file.attrs["comments"] = "written by ptycho_torch"
         file.attrs["detector_object_distance_m"] = geometry.distance_m
-        file.attrs["photon_energy_eV"] = geometry.energy_ev
-        file.attrs["probe_energy_eV"] = geometry.energy_ev  # the older name
+        file.attrs["photon_energy_eV"] = geometry.photon_energy_ev
+        file.attrs["probe_energy_eV"] = geometry.photon_energy_ev  # the older name
+        if geometry.radiation != "photons":
+            file.attrs["radiation"] = geometry.radiation
         file.attrs["probe_photon_count"] = float(np.sum(np.abs(probe.astype(np.complex128)) ** 2))
         file.attrs["exposure_time_s"] = 0.0
         file.attrs["mass_attenuation_m2_per_kg"] = 0.0
         file.attrs["tomography_angle_deg"] = 0.0
-        file.attrs["far_field"] = True
+        file.attrs["far_field"] = geometry.is_far_field
         file["probe_position_indexes"] = scan_index
         file["probe_position_y_m"], file["probe_position_x_m"] = geometry.positions_m.T
         stored_probe = file.create_dataset("probe", data=stack)

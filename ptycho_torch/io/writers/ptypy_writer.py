@@ -20,12 +20,14 @@ def write_scan(path: Path, scan: Scan) -> None:
         meta = file.create_group("meta")
         meta["version"], meta["label"] = "0.1", "None"
         meta["num_frames"] = len(scan)
-        meta["energy"] = geometry.energy_ev / 1e3
+        meta["energy"] = geometry.photon_energy_ev / 1e3
+        if geometry.radiation != "photons":
+            meta.attrs["radiation"] = geometry.radiation
         meta["distance"] = geometry.distance_m
         meta["psize"] = np.array(geometry.detector_pixel_m)
         meta["shape"] = np.array(scan.pattern_shape)
         meta["center"] = np.array(scan.pattern_shape) // 2
-        meta["propagation"] = "farfield"
+        meta["propagation"] = "farfield" if geometry.is_far_field else "nearfield"
         meta["weight2d"] = scan.mask.astype(np.float32)
         chunk = file.create_group("chunks/0")
         store_patterns(chunk, "data", scan.counts)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Reconstruction, Scan
+from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.data.wavelength import Radiation, energy_of
 from ptycho_torch.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -20,20 +21,32 @@ class SiGeometry:
     """The experiment and the positions in SI units; pairs are ``(y, x)``.
 
     Attributes:
-        energy_ev: Photon energy.
+        radiation: What was diffracted.
+        energy_ev: Its energy.
         wavelength_m: The same as a wavelength.
         distance_m: From the sample to the detector.
         detector_pixel_m: Of the patterns.
         pixel_m: Of the object.
         positions_m: Of the illumination, (N, 2).
+        is_far_field: Whether the patterns are far-field ones.
     """
 
+    radiation: Radiation
     energy_ev: float
     wavelength_m: float
     distance_m: float
     detector_pixel_m: tuple[float, float]
     pixel_m: tuple[float, float]
     positions_m: NDArray[np.float64]
+    is_far_field: bool
+
+    @property
+    def photon_energy_ev(self) -> float:
+        """Energy of a photon of that wavelength, for programs that know photons alone.
+
+        They compute the right object pixel from it.
+        """
+        return self.energy_ev if self.radiation == "photons" else energy_of(self.wavelength_m)
 
 
 def in_metres(item: Scan | Reconstruction, format_name: str) -> SiGeometry:
@@ -47,6 +60,7 @@ def in_metres(item: Scan | Reconstruction, format_name: str) -> SiGeometry:
     pixel = item.pixel_size_m or known.object_pixel_m((probe.shape[1], probe.shape[2]))
     if (
         known.energy_ev is None
+        or known.wavelength_m is None
         or known.distance_m is None
         or known.detector_pixel_m is None
         or pixel is None
@@ -62,12 +76,14 @@ def in_metres(item: Scan | Reconstruction, format_name: str) -> SiGeometry:
             f"give {flags}"
         )
     return SiGeometry(
+        radiation=known.radiation,
         energy_ev=known.energy_ev,
-        wavelength_m=PHOTON_ENERGY_WAVELENGTH / known.energy_ev,
+        wavelength_m=known.wavelength_m,
         distance_m=known.distance_m,
         detector_pixel_m=known.detector_pixel_m,
         pixel_m=pixel,
         positions_m=item.positions_px * np.array(pixel),
+        is_far_field=isinstance(item, Reconstruction) or item.fresnel_number is None,
     )
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from ptycho_torch.config import ReadingOptions
-from ptycho_torch.data.scan import PHOTON_ENERGY_WAVELENGTH, Reconstruction
+from ptycho_torch.data.scan import Reconstruction
 from ptycho_torch.data.simulation import expected_counts, simulate_scan
+from ptycho_torch.data.wavelength import PHOTON_ENERGY_WAVELENGTH
 from ptycho_torch.evaluation.metrics.residuals import r_factor
 from ptycho_torch.io.readers import read_scan
 from ptycho_torch.io.run_dir import RunDir
