@@ -151,6 +151,20 @@ class ReadingOptions(Options):
     negate_positions: Literal["none", "y", "x", "both"] = option(
         "reverse the direction of the positions", default="none"
     )
+    raster_step_m: float | None = option(
+        "step of a raster scan, whose positions then follow; default: positions of the file",
+        default=None,
+        unit="m",
+        above=0.0,
+    )
+    raster_shape: str | None = option(
+        "rows,columns of the raster; default: as the file says, else a square", default=None
+    )
+    raster_rotation_deg: float | None = option(
+        "angle of the raster against the detector, counterclockwise in a picture",
+        default=None,
+        unit="degrees",
+    )
     positions_from: Literal["auto", "corner", "center"] = option(
         "whether position 0, in object pixels, is the corner of pixel 0 or its center; "
         "auto goes by the file, and reports it",
@@ -187,6 +201,24 @@ class ReadingOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.beam_center()
+        self.raster_rows_columns()
+
+    def raster_rows_columns(self) -> tuple[int, int] | None:
+        """``(rows, columns)`` of `raster_shape`.
+
+        Raises:
+            InputError: If it is not two whole numbers above 0.
+        """
+        if self.raster_shape is None:
+            return None
+        rows, comma, columns = self.raster_shape.partition(",")
+        if not (comma and re.fullmatch("[1-9][0-9]{0,8}", rows.strip())):
+            columns = ""
+        if not re.fullmatch("[1-9][0-9]{0,8}", columns.strip()):
+            raise InputError(
+                f"--raster_shape {self.raster_shape}: expected rows,columns, such as 64,128"
+            )
+        return int(rows), int(columns)
 
     def beam_center(self) -> tuple[float, float] | None:
         """``(y, x)`` of `center`.

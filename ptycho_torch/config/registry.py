@@ -28,6 +28,7 @@ READERS = (  # in the order in which a file is tested
     "ptycho_torch.io.readers.ptypy:FORMAT",
     "ptycho_torch.io.readers.ptylab:FORMAT",
     "ptycho_torch.io.readers.nsls2:FORMAT",
+    "ptycho_torch.io.readers.empad:FORMAT",
 )
 
 SCAN_WRITERS = {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import h5py
 
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.config.registry import READERS, load
+from ptycho_torch.data.raster import raster_positions_m
 from ptycho_torch.data.scan import Scan
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers import npz
@@ -57,7 +59,48 @@ def read_raw_scan(path: Paths, *, options: ReadingOptions = DEFAULTS) -> RawScan
     if options.probe is not None:
         probe, key = read_probe(options.probe)
         raw = dataclasses.replace(raw, probe=probe, probe_key=key)
-    return raw
+    return place_on_raster(raw, options)
+
+
+def place_on_raster(raw: RawScan, options: ReadingOptions) -> RawScan:
+    """The file's content with the positions of its raster, where the user or the file has a step.
+
+    Raises:
+        InputError: If there are no positions and no step, or the raster has another number of
+            points than there are patterns.
+    """
+    known, count = raw.raster, raw.patterns.shape[0]
+    given = None if options.raster_step_m is None else (options.raster_step_m,) * 2
+    if given is None and len(raw.positions):
+        if options.raster_shape is not None or options.raster_rotation_deg is not None:
+            raise InputError(
+                f"{raw.source}: has positions; --raster_shape and --raster_rotation_deg replace "
+                "them together with --raster_step_m"
+            )
+        return raw
+    step = given or known.step_m
+    if step is None:
+        hint = raw.positions_hint or "there are no positions"
+        raise InputError(f"{raw.source}: {hint}; or give the step of a raster, --raster_step_m")
+    side = math.isqrt(count)
+    shape = options.raster_rows_columns() or known.shape or (side, side)
+    if shape[0] * shape[1] != count:
+        raise InputError(
+            f"{raw.source}: a raster of {shape[0]} x {shape[1]} points for {count} patterns; "
+            "give --raster_shape rows,columns"
+        )
+    turn = options.raster_rotation_deg
+    rotation = known.rotation_deg if turn is None else turn
+    note = (
+        f"positions are those of a raster of {shape[0]} x {shape[1]} points with a step of "
+        f"{step[0]:.4g} m, turned by {rotation:g} degrees"
+    )
+    return dataclasses.replace(
+        raw,
+        positions=raster_positions_m(shape, step, rotation),
+        positions_unit="m",
+        notes=(*raw.notes, note),
+    )
 
 
 def split_paths(path: Paths) -> list[Path]:
@@ -182,6 +225,9 @@ def detect_format(path: Path) -> Format:
     if head.startswith(b"PK\x03\x04"):
         names = npz.array_names(path)
         return next(one for one in FORMATS if one.container == "npz" and one.recognises(names))
+    for one in FORMATS:
+        if one.container == "raw" and one.recognises(path):
+            return one
     if not h5py.is_hdf5(path):
         known = ", ".join(one.name for one in FORMATS)
         raise InputError(

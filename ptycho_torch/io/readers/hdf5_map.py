@@ -7,6 +7,9 @@
     positions_um: /entry/xy          # (n, 2) or (2, n); _m, _mm, _nm, _px too
                                      # or positions_y_um and positions_x_um
     positions_order: yx              # or xy
+    raster_step_nm: 0.04             # instead of positions: of a raster; one number, or [y, x]
+    raster_shape: [64, 64]           # rows, columns; default: as stored, else a square
+    raster_rotation_deg: 0           # against the detector, counterclockwise in a picture
     energy_kev: 8.0                  # or energy_ev, wavelength_m, wavelength_nm
                                      # a number, or where it is in the file
     radiation: photons               # or electrons
@@ -20,6 +23,7 @@
     index: /entry/index
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.config.yaml_file import read_yaml
+from ptycho_torch.data.raster import Raster
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.data.wavelength import RADIATIONS, energy_of
 from ptycho_torch.errors import InputError
@@ -49,6 +54,8 @@ PLAIN = {
     "values",
     "radiation",
     "positions_order",
+    "raster_shape",
+    "raster_rotation_deg",
     "probe",
     "mask",
     "bad_pixels",
@@ -60,7 +67,7 @@ LENGTHS, ENERGIES = ("m", "mm", "um", "nm"), ("ev", "kev")
 MEASURED = {
     **{
         f"{name}_{unit}": unit
-        for name in ("distance", "detector_pixel", "pixel_size", "wavelength")
+        for name in ("distance", "detector_pixel", "pixel_size", "wavelength", "raster_step")
         for unit in LENGTHS
     },
     **{
@@ -145,7 +152,8 @@ def read_hdf5_map(path: Path, layout_path: Path) -> RawScan:
     with open_hdf5(path) as file:
         layout = Layout(layout_path, entries, file)
         patterns = need_patterns(need_dataset(file, entries["patterns"]), path)
-        positions, unit = find_positions(layout, patterns.shape[0])
+        found = find_positions(layout, patterns.shape[0])
+        positions, unit = found or (np.empty((0, 2)), "m")
         wavelength = layout.number("wavelength")
         radiation = entries.get("radiation", RADIATIONS[0])
         energy = layout.number("energy") if wavelength is None else energy_of(wavelength, radiation)
@@ -175,6 +183,9 @@ def read_hdf5_map(path: Path, layout_path: Path) -> RawScan:
             ),
             wavelength_stated=wavelength is not None,
             object_pixel_m=layout.sizes("pixel_size"),
+            raster=find_raster(layout, file[entries["patterns"]].shape[:-2]),
+            positions_hint=f"--map {layout_path}: key 'positions_m' is missing; expected it, or "
+            "positions_y_m and positions_x_m, or raster_step_m",
         )
 
 
@@ -225,11 +236,36 @@ def load_layout(path: Path) -> dict[str, Any]:
     return entries
 
 
-def find_positions(layout: Layout, n: int) -> tuple[NDArray[np.float64], str]:
-    """Positions ``(y, x)``, (n, 2), and the end of the key that gave them."""
+def find_raster(layout: Layout, stored: tuple[int, ...]) -> Raster:
+    """The raster that the map describes; without a shape there, that of the stored patterns."""
+    shape = layout.entries.get("raster_shape")
+    rotation = layout.entries.get("raster_rotation_deg", 0.0)
+    if shape is not None and not (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(type(count) is int and count > 0 for count in shape)
+    ):
+        raise InputError(
+            f"{layout.path}: raster_shape is {shape}; expected [rows, columns], such as [64, 128]"
+        )
+    if type(rotation) not in (int, float) or not math.isfinite(rotation):
+        raise InputError(
+            f"{layout.path}: raster_rotation_deg is {rotation}; expected a number of degrees"
+        )
+    if shape is None and len(stored) == 2:
+        shape = stored
+    return Raster(
+        layout.sizes("raster_step"), None if shape is None else (shape[0], shape[1]), rotation
+    )
+
+
+def find_positions(layout: Layout, n: int) -> tuple[NDArray[np.float64], str] | None:
+    """Positions ``(y, x)``, (n, 2), and the end of the key that gave them; None without such."""
     whole = layout.measured("positions")
     if whole is None:
         parts = [layout.measured(f"positions_{axis}") for axis in "yx"]
+        if parts[0] is None and parts[1] is None:
+            return None
         if parts[0] is None or parts[1] is None:
             raise InputError(
                 f"--map {layout.path}: key 'positions_m' is missing; expected it, or positions_y_m "

@@ -284,6 +284,8 @@ def _patterns(path: Path, arrays: Arrays, n: int) -> tuple[NDArray, str, list[st
     """The patterns as stored, (n, H, W), the key that held them, and what was concluded."""
     key = next((key for key in PATTERN_KEYS if arrays.get(key) is not None), PATTERN_KEYS[0])
     patterns = need_array(path, arrays, key)
+    if patterns.ndim == 4 and patterns.shape[0] * patterns.shape[1] == n:
+        patterns = patterns.reshape(n, *patterns.shape[2:])  # a raster, row by row
     notes = ["_metadata holds a pickled object and was left out"] if "_metadata" in arrays else []
     if patterns.ndim != 3 or patterns.dtype.kind not in "iuf":
         raise InputError(

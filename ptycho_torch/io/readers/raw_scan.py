@@ -8,6 +8,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from ptycho_torch.data.lazy_patterns import PatternArray
+from ptycho_torch.data.raster import Raster
 from ptycho_torch.data.scan import Instrument
 
 
@@ -20,7 +21,8 @@ class RawScan:
         patterns: As stored, (N, H, W), zero frequency near the middle; read by index.
         patterns_key: Name of their place in the file, for messages.
         values: What they are; "unknown" where the format leaves it open.
-        positions: ``(y, x)`` of the illumination on the object, (N, 2).
+        positions: ``(y, x)`` of the illumination on the object, (N, 2); (0, 2) where the file has
+            none, and the raster gives them.
         positions_unit: Metres, or object pixels of patches of the stored size.
         positions_from: For object pixels, whether position 0 is the outer border of pixel 0, its
             "corner", or its "center".
@@ -38,6 +40,8 @@ class RawScan:
             was computed.
         object_pixel_m: Object pixel ``(y, x)`` that the file states, in metres.
         far_field: Whether the patterns are far-field ones, where the file says so.
+        raster: What is known of the raster of a scan without positions.
+        positions_hint: Where the file would have positions, for the message that misses them.
         notes: What was concluded about the file, one sentence each.
     """
 
@@ -60,6 +64,8 @@ class RawScan:
     wavelength_stated: bool = False
     object_pixel_m: tuple[float, float] | None = None
     far_field: bool | None = None
+    raster: Raster = field(default_factory=Raster)
+    positions_hint: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -71,13 +77,13 @@ class Format:
         name: For messages.
         container: What the files are at the outside.
         recognises: Whether a container holds the format: an open `h5py.File`, or the names of the
-            arrays of an NPZ file.
+            arrays of an NPZ file, or the path of a file without a mark of its own.
         read: The raw in one file, or in the two files of a pair.
         pair: Whether a scan is two files, of which each is recognised.
     """
 
     name: str
-    container: Literal["hdf5", "npz"]
+    container: Literal["hdf5", "npz", "raw"]
     recognises: Callable[[Any], bool]
     read: Callable[[Sequence[Path]], RawScan]
     pair: bool = False
