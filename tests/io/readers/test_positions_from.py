@@ -1,12 +1,11 @@
 """The half pixel between positions from the corner of pixel 0 and positions from its center."""
 
-import dataclasses
-
 import h5py
 import numpy as np
 import pytest
 
 from ptycho_torch.config import ReadingOptions
+from ptycho_torch.data.scan import Instrument
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers import read_scan
 from ptycho_torch.io.readers.detect import detect_format
@@ -146,7 +145,7 @@ def test_training_data_without_an_experiment_is_read_too(training_data):
     path, _ = training_data(leave_out=("photon_energy_eV", "object_pixel_width_m", "bad_pixels"))
     scan = read_scan(path)
     assert scan.pixel_size_m is None
-    assert dataclasses.astuple(scan.instrument) == (None, scan.instrument.distance_m, None)
+    assert scan.instrument == Instrument(distance_m=scan.instrument.distance_m)
 
 
 def test_training_data_that_contradicts_itself_is_refused(training_data):
