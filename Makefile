@@ -6,7 +6,7 @@ THREADS := OMP_WAIT_POLICY=PASSIVE
 
 BROWSER := chromium
 
-.PHONY: test quick test-clients bench real-life mutants evidence demo lint docs browser clean
+.PHONY: test quick test-clients bench real-life mutants mutation evidence demo lint docs browser clean
 
 test: $(VENV)/installed lint browser
 	$(THREADS) $(BIN)/python -m pytest --numprocesses 2
@@ -23,6 +23,12 @@ quick: $(VENV)/installed
 
 mutants: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(THREADS) $(BIN)/python tests/mutants.py
+
+# Every small change that mutmut knows, in the rooms of computation; ROOMS and ARGS choose, as in
+# `make mutation ROOMS=physics ARGS="--sample 40"`.
+mutation: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,mutation]'
+	nice $(BIN)/python tests/mutation.py $(ROOMS) $(ARGS)
 
 PHASE ?= phase_c_modernization
 evidence: $(VENV)/installed

@@ -92,8 +92,9 @@ class NoiseModel(Protocol):
     """A likelihood of counts, element by element."""
 
     def descent(self, intensity: Tensor, measured: Tensor) -> Tensor:
-        """Half of minus the derivative of `misfit` with respect to the expected photons.
+        """Minus a quarter of the derivative of the deviance with respect to the expected photons.
 
+        Four times the misfit of amplitudes stands for the deviance where counts are many.
         Multiplied with the waves it is the direction in which the misfit falls; it is 0 where the
         model is right.
 

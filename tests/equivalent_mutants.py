@@ -1,0 +1,29 @@
+"""Mutants of `make mutation` that change nothing that can be seen, and why.
+
+The key is the module, the function, and the lines as the mutant has them.
+"""
+
+_WHOLE = "whole numbers take the number type of the power in the next line"
+
+EQUIVALENT: dict[tuple[str, str, str], str] = {
+    (
+        "physics/probe_modes.py",
+        "add_modes",
+        "y, x = (torch.arange(size, dtype=None) for size in power.shape)",
+    ): _WHOLE,
+    (
+        "physics/probe_modes.py",
+        "add_modes",
+        "y, x = (torch.arange(size, ) for size in power.shape)",
+    ): _WHOLE,
+    (
+        "physics/probe_modes.py",
+        "mode_boost",
+        "if (len(probe) > 1) or True",
+    ): "of a single mode the power is all the power, and the root of 1 is 1",
+    (
+        "physics/incoherent.py",
+        "coherent_sum",
+        "return waves.sum(dim=-3) if (waves.shape[-3] > 1) or True else waves.squeeze(-3)",
+    ): "the sum over one mode is that mode; the squeeze is only faster",
+}
