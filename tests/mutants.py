@@ -332,7 +332,7 @@ MUTANTS = [
     Mutant(
         "a probe taken out that has moved with the object",
         "refinement/measurement_refiner.py",
-        "align_to_probe(other.patterns, other.state, given)",
+        "align_to_probe(other.patterns, other.state, given.probe)",
         "pass",
         MEASUREMENT,
     ),
@@ -367,9 +367,23 @@ MUTANTS = [
     Mutant(
         "slow phases go the other way",
         "physics/low_frequency.py",
-        "torch.complex(-imaginary * phase, real * phase)",
-        "torch.complex(imaginary * phase, -real * phase)",
+        "(canvas * phase).mul_(1j)",
+        "(canvas * phase).mul_(-1j)",
         "tests/physics/test_low_frequency.py",
+    ),
+    Mutant(
+        "a blur of another width",
+        "physics/gaussian_blur.py",
+        "torch.exp(-0.5 * (offsets / width).square())",
+        "torch.exp(-(offsets / width).square())",
+        "tests/physics/test_gaussian_blur.py",
+    ),
+    Mutant(
+        "an epoch that leaves its device",
+        "refinement/background.py",
+        "even = self._smoothed(moved,",
+        "even = self._smoothed(moved.cpu(),",
+        "tests/refinement/test_device.py",
     ),
     Mutant(
         "a right picture refined on",
@@ -416,8 +430,8 @@ MUTANTS = [
     Mutant(
         "mask not shifted as the patterns",
         "refinement/prepared_patterns.py",
-        "propagator.from_detector(torch.from_numpy(scan.mask))",
-        "torch.from_numpy(scan.mask)",
+        "propagator.from_detector(torch.from_numpy(scan.mask).to(device))",
+        "torch.from_numpy(scan.mask).to(device)",
         REFINEMENT,
     ),
     Mutant(

@@ -153,7 +153,7 @@ CONSUMERS = {
     "unet_poisson": trained_step("unet", "poisson"),
     "inference": predicted,
     "refinement": refined,
-    "number_of_modes": lambda scan, made: mode_gain(scan, start_of(made), seed=0),
+    "number_of_modes": lambda scan, made: mode_gain(scan, start_of(made), RefineOptions()),
     "measurement": refined_measurement,
     "probe_retrieval": lambda scan, made: mean_pattern(scan),
     "metrics": metrics,

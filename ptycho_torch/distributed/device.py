@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 
 import torch
 
@@ -24,6 +25,8 @@ def choose_device(accelerator: str) -> torch.device:
     )
     for name in wanted:
         if available[name]:
+            if name == "cuda":  # without it, torch refuses deterministic matrix products
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             return torch.device(name)
     raise InputError(
         f"--accelerator {accelerator}: torch {torch.__version__} finds no such device; "
@@ -38,6 +41,11 @@ def require_determinism(required: bool) -> None:
     to import the compiler takes as long as to import torch, and nothing here is compiled.
     """
     torch.set_deterministic_debug_mode("error" if required else "default")
+
+
+def double_precision_device(device: torch.device) -> torch.device:
+    """The device itself, or the CPU where it has no double precision, as Apple's GPUs."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def trim_malloc() -> None:

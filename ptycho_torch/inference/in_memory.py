@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ptycho_torch.config import ReconstructionOptions
@@ -17,6 +18,7 @@ from ptycho_torch.config.options import SWITCHES, Switch
 from ptycho_torch.data.conditions import Conditions
 from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.distributed.communicator import SingleProcess
+from ptycho_torch.distributed.device import double_precision_device
 from ptycho_torch.errors import RunError
 from ptycho_torch.evaluation.metrics.residuals import Residuals, empty_r_factor, noise_r_factor
 from ptycho_torch.generators import Generator
@@ -73,6 +75,7 @@ def reconstruct_and_refine(
         the refinement. `on_canvas` moves it to another canvas.
     """
     comm = comm or SingleProcess(next(generator.parameters()).device)
+    device = double_precision_device(comm.device)
 
     def network(scan: Scan, held_out: NDArray[np.int64]) -> Reconstruction:
         return reconstruct_scan(
@@ -109,32 +112,33 @@ def reconstruct_and_refine(
         )
         return (network(scan, none) if history["outcome"] == "network" else result), history
 
-    result, history = refined(scan, refine_options(options))
+    result, history = refined(scan, refine_options(options, device))
     measured = replace(scan, probe=result.probe)
     found = comm.run_on_rank_zero(
         lambda: refine_measurement(
-            measured, measurement_options(options, result), start=result, show=show
+            measured, measurement_options(options, result, device), start=result, show=show
         )
     )
     if found.findings:
-        fixed = replace(refine_options(options), update_probe=False, probe_modes=None)
+        fixed = replace(refine_options(options, device), update_probe=False, probe_modes=None)
         result, history = refined(found.scan, fixed)
     history["findings"] = [asdict(finding) for finding in found.findings]
     return result, {"refinement": history}
 
 
-def refine_options(options: ReconstructionOptions) -> RefineOptions:
+def refine_options(options: ReconstructionOptions, device: torch.device) -> RefineOptions:
     """The options of the refinement of the image, with the measurement as it is given."""
     return RefineOptions(
         epochs="auto" if options.refine == "auto" else int(options.refine),
         update_probe=options.refine_probe == "on",
         probe_modes=options.probe_modes,
         seed=options.seed,
+        device=device,
     )
 
 
 def measurement_options(
-    options: ReconstructionOptions, result: Reconstruction
+    options: ReconstructionOptions, result: Reconstruction, device: torch.device
 ) -> MeasurementOptions:
     """The options of the refinement of the measurement, after that of an image.
 
@@ -160,6 +164,7 @@ def measurement_options(
         probe_components=components,
         probe_modes=len(result.probe) if options.probe_modes or not automatic else None,
         seed=options.seed,
+        device=device,
     )
 
 

@@ -17,7 +17,11 @@ from ptycho_torch.data.conditions import training_conditions
 from ptycho_torch.data.grouping import select_positions
 from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.distributed.communicator import SingleProcess
-from ptycho_torch.distributed.device import choose_device, require_determinism
+from ptycho_torch.distributed.device import (
+    choose_device,
+    double_precision_device,
+    require_determinism,
+)
 from ptycho_torch.doctor.open_scan import open_scan
 from ptycho_torch.errors import InputError, NotTrustedError
 from ptycho_torch.evaluation.fit_plots import save_residuals
@@ -67,8 +71,12 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
         check_movie(config)
     checkpoint = find_checkpoint(config.model_path)
     generator, about = load_generator(checkpoint)
+    device = double_precision_device(comm.device)
     scan = ensure_probe(
-        open_scan(config.test_data, config), seed=config.seed, show=not config.quiet
+        open_scan(config.test_data, config),
+        seed=config.seed,
+        show=not config.quiet,
+        device=device,
     )
     given = select_positions(scan, config.n_images)
     scan = with_known_measurement(given, checkpoint, config)
@@ -104,7 +112,7 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
         check_not_flat(result)
         # 3. quality
         scan = as_reconstructed(scan, result)
-        residuals = pattern_residuals(result, scan)
+        residuals = pattern_residuals(result, scan, device)
         halves, quality = None, {}
         if config.metrics:
             halves = half_data_frc(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ptycho_torch.physics.incoherent import coherent_sum, incoherent_sum, squared_modulus
 from ptycho_torch.physics.patches import (
-    add_patch,
+    add_patches,
     extract_patches,
     patch_indices,
     place_patches,
@@ -267,9 +267,6 @@ def illumination_nearest_pixel(
     """
     power = incoherent_sum(probe)
     light = power.new_zeros(len(power), *canvas_shape)
-    for canvas, patch, corners in zip(
-        light, power, corners_px.round().long().tolist(), strict=True
-    ):
-        for corner in corners:
-            add_patch(canvas, patch, corner)
+    for canvas, patch, corners in zip(light, power, corners_px.round().long(), strict=True):
+        add_patches(canvas, patch.expand(len(corners), -1, -1), corners)
     return light

@@ -10,8 +10,6 @@ the object O is Im(conj(O) d) / |O|^2; only that part is changed, and only withi
 operator is symmetric and positive, so a preconditioned step still lowers the misfit.
 """
 
-from functools import cache
-
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
@@ -41,7 +39,7 @@ def low_frequency_gain(probe: Tensor, canvas_shape: tuple[int, int]) -> Tensor:
         Real, (..., Y', X'), for `precondition_phase`; Y' and X' are those of a real transform of a
         canvas that is padded to a size for which transforms are fast.
     """
-    parts = [_squared_wave_numbers(size).to(probe.real) for size in _padded(canvas_shape)]
+    parts = [_squared_wave_numbers(size, probe.real) for size in _padded(canvas_shape)]
     along_y, along_x = (variance[..., None, None] for variance in squared_widths(probe))
     half = parts[1][: len(parts[1]) // 2 + 1]  # of a real transform
     return 1 / (along_y * parts[0][:, None] + along_x * half + 1 / LARGEST_GAIN)
@@ -94,15 +92,15 @@ class _WithSlowPhase(torch.autograd.Function):
             dim=(-2, -1), keepdim=True
         )
         weight = lit / brightness
-        slow = _slow_part(_quadrature(canvas, direction).mul_(weight), gain).mul_(lit)
+        slow = _slow_part(_quadrature(canvas, direction) * weight, gain).mul_(lit)
         ctx.save_for_backward(direction, canvas, weight, lit, gain, slow)
-        return direction + _turned(canvas, slow)
+        return _turned(canvas, slow).add_(direction)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, change: Tensor) -> tuple[Tensor, Tensor, None, None]:
         direction, canvas, weight, lit, gain, slow = ctx.saved_tensors  # type: ignore[attr-defined]
-        back = _slow_part(_quadrature(canvas, change).mul_(lit), gain).mul_(weight)
+        back = _slow_part(_quadrature(canvas, change) * lit, gain).mul_(weight)
         return (
             change + _turned(canvas, back),
             -_turned(change, slow) - _turned(direction, back),
@@ -113,16 +111,12 @@ class _WithSlowPhase(torch.autograd.Function):
 
 def _quadrature(canvas: Tensor, direction: Tensor) -> Tensor:
     """``Im(conj(O) d)``, real."""
-    (real, imaginary), (along, across) = (
-        torch.view_as_real(part).unbind(dim=-1) for part in (canvas, direction)
-    )
-    return torch.addcmul(real * across, imaginary, along, value=-1)
+    return (canvas.conj() * direction).imag
 
 
 def _turned(canvas: Tensor, phase: Tensor) -> Tensor:
     """``i O phase``."""
-    real, imaginary = torch.view_as_real(canvas).unbind(dim=-1)
-    return torch.complex(-imaginary * phase, real * phase)
+    return (canvas * phase).mul_(1j)
 
 
 def _slow_part(image: Tensor, gain: Tensor) -> Tensor:
@@ -140,7 +134,7 @@ def _padded(canvas_shape: tuple[int, int]) -> tuple[int, int]:
     return rows, columns
 
 
-@cache
-def _squared_wave_numbers(size: int) -> Tensor:
-    """``k^2`` of a transform, in radians per pixel squared, float64, (size,)."""
-    return (2 * torch.pi * torch.fft.fftfreq(size, dtype=torch.float64)).square()
+def _squared_wave_numbers(size: int, like: Tensor) -> Tensor:
+    """``k^2`` of a transform, in radians per pixel squared, (size,), as another tensor."""
+    frequencies = torch.fft.fftfreq(size, dtype=like.dtype, device=like.device)
+    return (2 * torch.pi * frequencies).square()

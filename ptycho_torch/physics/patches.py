@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+INDEXED_PIXELS = 2**24  # whose indices are in memory at once, 128 MB
+
 
 def split_corners(corners_px: Tensor) -> tuple[Tensor, Tensor]:
     """Whole-pixel corners and sub-pixel remainders of patch corners.
@@ -49,10 +51,16 @@ def patch_indices(
         raise ValueError(
             f"patches of {patch_shape} pixels reach beyond the canvas of {canvas_shape} pixels"
         )
+    canvas = torch.arange(corners.shape[0], device=corners.device)[:, None, None, None]
+    return canvas * rows * columns + _pixels_of(corners, patch_shape, columns)
+
+
+def _pixels_of(corners: Tensor, patch_shape: tuple[int, int], columns: int) -> Tensor:
+    """Index of every pixel of every patch in a canvas laid out row by row, (..., H, W)."""
+    height, width = patch_shape
     y = corners[..., 0, None, None] + torch.arange(height, device=corners.device)[:, None]
     x = corners[..., 1, None, None] + torch.arange(width, device=corners.device)
-    canvas = torch.arange(corners.shape[0], device=corners.device)[:, None, None, None]
-    return (canvas * rows + y) * columns + x
+    return y * columns + x
 
 
 def extract_patches(canvas: Tensor, indices: Tensor) -> Tensor:
@@ -84,15 +92,28 @@ def place_patches(patches: Tensor, indices: Tensor, canvas_shape: tuple[int, int
     return total.scatter_add_(0, indices.reshape(-1), patches.reshape(-1)).reshape(shape)
 
 
-def add_patch(canvas: Tensor, patch: Tensor, corner: tuple[int, int]) -> None:
-    """Add one patch to a contiguous canvas in place.
+def add_patches(canvas: Tensor, patches: Tensor, corners: Tensor) -> None:
+    """Add patches to a contiguous canvas in place, each at its corner.
+
+    On the CPU patch after patch, which is several times faster than by an index of every pixel. On
+    other devices by such an index, in a few launches; there the order of the sums, and with it the
+    last bits, is free unless `torch.use_deterministic_algorithms` is on.
 
     Args:
         canvas: (Y, X).
-        patch: (H, W).
-        corner: Whole-pixel minimum corner ``(y, x)``; the patch must lie within the canvas.
+        patches: (B, H, W), of the same dtype; may be an expanded view.
+        corners: Whole-pixel minimum corners ``(y, x)``, int64, (B, 2); the patches must lie within
+            the canvas.
     """
-    rows = canvas.stride(0)
-    canvas.as_strided(
-        patch.shape, (rows, 1), canvas.storage_offset() + corner[0] * rows + corner[1]
-    ).add_(patch)
+    columns = canvas.stride(0)
+    if canvas.device.type == "cpu":
+        for (top, left), patch in zip(corners.tolist(), patches, strict=True):
+            offset = canvas.storage_offset() + top * columns + left
+            canvas.as_strided(patch.shape, (columns, 1), offset).add_(patch)
+        return
+    height, width = patches.shape[-2:]
+    flat = canvas.view(-1)
+    at_once = max(1, INDEXED_PIXELS // (height * width))
+    for some, placed in zip(corners.split(at_once), patches.split(at_once), strict=True):
+        pixels = _pixels_of(some, (height, width), columns)
+        flat.index_add_(0, pixels.reshape(-1), placed.reshape(-1))

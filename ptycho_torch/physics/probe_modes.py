@@ -27,7 +27,7 @@ def add_modes(probe: Tensor, modes: int) -> Tensor:
         return probe
     first = probe[0]
     power = first.abs().square()
-    y, x = (torch.arange(size, dtype=power.dtype) for size in power.shape)
+    y, x = (torch.arange(size, dtype=power.dtype, device=power.device) for size in power.shape)
     y = (y - (power.sum(1) * y).sum() / power.sum())[:, None]
     x = (x - (power.sum(0) * x).sum() / power.sum())[None]
     orders = sorted(

@@ -1,5 +1,7 @@
 """The sub-pixel shift of a probe, and its photons."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,13 +21,24 @@ def shift_probe(probe: Tensor, shift_px: Tensor) -> Tensor:
     Returns:
         Complex, (..., M, H, W), with the leading axes of both broadcast.
     """
-    height, width = probe.shape[-2:]
-    y = torch.fft.fftfreq(height, device=probe.device, dtype=shift_px.dtype)
-    x = torch.fft.fftfreq(width, device=probe.device, dtype=shift_px.dtype)
+    y, x = frequencies(probe.shape[-2:], shift_px)
     ramp_y = torch.exp(-2j * torch.pi * shift_px[..., 0, None] * y)  # (..., H)
     ramp_x = torch.exp(-2j * torch.pi * shift_px[..., 1, None] * x)  # (..., W)
     waves = torch.fft.fft2(probe) * ramp_y[..., None, :, None].to(probe.dtype)
     return torch.fft.ifft2(waves * ramp_x[..., None, None, :].to(probe.dtype))
+
+
+def frequencies(shape: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Frequencies of a transform along y, (H,), and x, (W,), in cycles a pixel.
+
+    Args:
+        shape: ``(H, W)``.
+        like: Real tensor, whose dtype and device they have.
+    """
+    along_y, along_x = (
+        torch.fft.fftfreq(size, dtype=like.dtype, device=like.device) for size in shape
+    )
+    return along_y, along_x
 
 
 def photons_per_exposure(probe: Tensor) -> Tensor:

@@ -21,7 +21,11 @@ from numpy.typing import NDArray
 
 from ptycho_torch.config.parser import to_dict
 from ptycho_torch.data.conditions import training_conditions
-from ptycho_torch.distributed.device import choose_device, require_determinism
+from ptycho_torch.distributed.device import (
+    choose_device,
+    double_precision_device,
+    require_determinism,
+)
 from ptycho_torch.errors import InputError
 from ptycho_torch.evaluation.metrics.residuals import pattern_residuals
 from ptycho_torch.generators import Generator
@@ -283,7 +287,12 @@ class InferenceEngine:
         )
         check_not_flat(result)
         scan = replace(host.scan, positions_px=result.positions_px)
-        image_metrics(result, scan, pattern_residuals(result, scan), refined=bool(history))
+        image_metrics(
+            result,
+            scan,
+            pattern_residuals(result, scan, double_precision_device(device)),
+            refined=bool(history),
+        )
         return to_host_object(result, host)
 
 

@@ -5,9 +5,9 @@ the patterns in which a pixel is dark determine it. It is never negative.
 """
 
 import torch
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from ptycho_torch.physics.gaussian_blur import gaussian_blur
 from ptycho_torch.refinement.prepared_patterns import PreparedPatterns
 from ptycho_torch.refinement.step import Descent
 
@@ -46,7 +46,7 @@ class BackgroundObserver:
         known = moved * self.seen
         share = known / (known + FEW_PHOTONS)
         mask = self.patterns.mask
-        even = self._smoothed(moved, torch.ones_like(moved) if mask is None else mask.float())
+        even = self._smoothed(moved, torch.ones_like(moved) if mask is None else mask.to(moved))
         self.background.copy_(share * moved + (1 - share) * even)
         if mask is not None:
             self.background.mul_(mask)
@@ -56,11 +56,9 @@ class BackgroundObserver:
 
     def _smoothed(self, image: Tensor, weight: Tensor) -> Tensor:
         """The mean of the good pixels around each, on the detector, (H, W)."""
-        propagator = self.patterns.propagator
+        propagator, widths = self.patterns.propagator, (SMOOTHING_PX, SMOOTHING_PX)
         blurred = [
-            torch.from_numpy(
-                gaussian_filter(propagator.to_detector(part).numpy(), SMOOTHING_PX, mode="nearest")
-            )
+            gaussian_blur(propagator.to_detector(part), widths, border="nearest")
             for part in (image * weight, weight)
         ]
         return propagator.from_detector(blurred[0] / blurred[1].clamp_min(1e-6))

@@ -65,7 +65,7 @@ def remove_open_slope(patterns: PreparedPatterns, state: State) -> None:
     if patterns.flux is None:
         raise ValueError("the patterns have no flux")
     away = patterns.centres - patterns.centres.mean(0)
-    design = torch.cat([away, torch.ones(len(away), 1, dtype=away.dtype)], dim=1)
+    design = torch.cat([away, away.new_ones(len(away), 1)], dim=1)
     logarithm = patterns.flux.double().clamp_min(SMALLEST).log()
     move_slope(patterns, state, torch.linalg.lstsq(design, logarithm).solution[:2] / 2)
 
@@ -76,17 +76,17 @@ def move_slope(patterns: PreparedPatterns, state: State, slope: Tensor) -> None:
         raise ValueError("the patterns have no flux")
     middle = patterns.centres.mean(0)
     patterns.flux.mul_(torch.exp(-2 * (patterns.centres - middle) @ slope).to(patterns.flux.dtype))
-    on_object = _growth(slope, state.obj.shape, middle)
+    on_object = _growth(slope, state.obj.shape, middle).to(state.obj.real.dtype)
     state.obj, state.obj_velocity = state.obj * on_object, state.obj_velocity * on_object
-    on_probe = _growth(-slope, patterns.shape, torch.tensor(patterns.shape) / 2)
+    on_probe = _growth(-slope, patterns.shape, patterns.half).to(state.obj.real.dtype)
     state.probe, state.components = state.probe * on_probe, state.components * on_probe
     state.probe_velocity = state.probe_velocity * on_probe
 
 
 def _growth(slope: Tensor, shape: Sequence[int], middle: Tensor) -> Tensor:
-    """``exp(g . (x - c))`` on a grid, float32, (Y, X)."""
+    """``exp(g . (x - c))`` on a grid, (Y, X), of the dtype of the slope."""
     rows, columns = (
-        torch.exp(slope[axis] * (torch.arange(size) - middle[axis]))
+        torch.exp(slope[axis] * (torch.arange(size, device=slope.device) - middle[axis]))
         for axis, size in enumerate(shape)
     )
-    return torch.outer(rows, columns).float()
+    return torch.outer(rows, columns)

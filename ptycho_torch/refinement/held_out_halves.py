@@ -81,7 +81,8 @@ class HeldOutHalves:
     def __init__(self, patterns: PreparedPatterns, held_out: Tensor, seed: int) -> None:
         self.held_out, self.seed = held_out, seed
         counts = patterns.counts(held_out)
-        first = thin(counts, 0.5, torch.Generator().manual_seed(seed))
+        # on the host, whose random numbers are the same for every device
+        first = thin(counts.cpu(), 0.5, torch.Generator().manual_seed(seed)).to(counts)
         noise = patterns.noise
         self.photons = (counts - first).sum((1, 2)).clamp_min(1)
         self.fitted, self.scored = noise.prepare(first.clone()), noise.prepare(counts - first)
@@ -97,13 +98,13 @@ class HeldOutHalves:
         first = self._fit(patterns, state, refined)
         basis = shift_basis(first, state.probe, state.components)
         second = replace(first, measured=self.scored)
-        return misfit_of_each(second, state.obj, basis, torch.arange(len(first)))
+        return misfit_of_each(second, state.obj, basis, second.everything)
 
     def noise(self, patterns: PreparedPatterns, state: State) -> Tensor:
         """The scores of counts that are drawn from the model itself: noise alone, (B,)."""
         half = self._half(patterns)
         basis = shift_basis(half, state.probe, state.components)
-        intensity = expected_counts(half, state.obj, basis, torch.arange(len(half)))
+        intensity = expected_counts(half, state.obj, basis, half.everything)
         drawn = torch.poisson(intensity, torch.Generator().manual_seed(self.seed))
         misfit = half.noise.misfit(intensity, half.noise.prepare(drawn))
         if half.mask is not None:
@@ -114,7 +115,7 @@ class HeldOutHalves:
         """Give the held-out patterns, in place, the positions and flux of their first halves."""
         first = self._half(patterns)
         if "positions" in refined:
-            search_lost(first, state, torch.arange(len(first)))
+            search_lost(first, state, first.everything)
         move(patterns, self.held_out, first.centres)
         fitted = self._fit(patterns, state, refined)
         move(patterns, self.held_out, fitted.centres)
@@ -124,7 +125,7 @@ class HeldOutHalves:
     def _half(self, patterns: PreparedPatterns) -> PreparedPatterns:
         """The first halves, with positions and half the flux and background of the patterns."""
         few = subset_of(patterns, self.held_out)
-        flux = torch.ones(len(few)) if few.flux is None else few.flux
+        flux = few.measured.new_ones(len(few)) if few.flux is None else few.flux
         background = None if few.background is None else few.background / 2
         return replace(few, measured=self.fitted, flux=flux / 2, background=background)
 
@@ -141,7 +142,7 @@ class HeldOutHalves:
             observers.append(FluxObserver(first))
         basis = shift_basis(first, state.probe, state.components)
         for _ in range(FITTING_STEPS if observers else 0):
-            descent = descent_of(first, state.obj, basis, torch.arange(len(first)))
+            descent = descent_of(first, state.obj, basis, first.everything)
             for observer in observers:
                 observer.add(descent)
         return first

@@ -127,7 +127,7 @@ def refine(
         raise ValueError("held_out must name the patterns that the network object was made without")
     # 1. patterns on the canvas, some of them held out
     origin = torch.as_tensor(start.origin_yx, dtype=torch.float64)
-    patterns = prepare(scan, origin, (int(obj.shape[0]), int(obj.shape[1])))
+    patterns = prepare(scan, origin, (int(obj.shape[0]), int(obj.shape[1])), options.device)
     if held_out is None:
         free = draw_held_out(len(scan), options.held_out_fraction, options.seed)
     else:
@@ -136,11 +136,11 @@ def refine(
     work = everything[~torch.isin(everything, free)]
     # 2. epochs
     loop = RefinementLoop(patterns, work, free, options, progress)
-    state = first_state(scan, obj, modes)
+    state = first_state(scan, obj, modes, options.device)
     network = None
     if network_object is not None:
         network = state.copy()
-        network.obj = torch.from_numpy(network_object).to(torch.complex64)
+        network.obj = torch.from_numpy(network_object).to(state.obj)
     loop.run(state)
     # 3. the answer
     outcome, r_free = _finish(loop, state, network)
@@ -148,13 +148,13 @@ def refine(
         keep_photons(state, probe)
     reconstruction = replace(
         start,
-        object=state.obj.numpy(),
-        probe=state.probe.numpy(),
+        object=state.obj.numpy(force=True),
+        probe=state.probe.numpy(force=True),
         positions_px=scan.positions_px,
         scan_index=scan.scan_index,
         flux=scan.flux,
         background=scan.background,
-        probe_components=state.components.numpy() if len(state.components) else None,
+        probe_components=state.components.numpy(force=True) if len(state.components) else None,
         probe_weights=scan.probe_weights,
     )
     return RefinementResult(
@@ -184,7 +184,7 @@ def _finish(loop: RefinementLoop, state: State, network: State | None) -> tuple[
     return outcome, r_free
 
 
-def mode_gain(scan: Scan, start: Reconstruction, *, seed: int) -> float:
+def mode_gain(scan: Scan, start: Reconstruction, options: RefineOptions) -> float:
     """Relative fall of R-free when the beam may have one more mode; about 0 for a coherent beam.
 
     Both cases are refined from the same start for a few epochs with the probe. Where one case is
@@ -193,10 +193,14 @@ def mode_gain(scan: Scan, start: Reconstruction, *, seed: int) -> float:
     modes = len(scan.need_probe())
 
     def r_free(probe_modes: int) -> float:
-        options = RefineOptions(
-            epochs=GAIN_EPOCHS, probe_modes=probe_modes, update_probe=True, seed=seed
+        trial = RefineOptions(
+            epochs=GAIN_EPOCHS,
+            probe_modes=probe_modes,
+            update_probe=True,
+            seed=options.seed,
+            device=options.device,
         )
-        return refine(scan, start, options).history[-1].r_free
+        return refine(scan, start, trial).history[-1].r_free
 
     now = r_free(modes)
     return 0.0 if now < TUNING.converged else 1.0 - r_free(modes + 1) / now
@@ -243,7 +247,7 @@ def refine_reconstruction(
     """
     gain = None
     if options.update_probe and options.probe_modes is None:
-        gain = mode_gain(scan, start, seed=options.seed)
+        gain = mode_gain(scan, start, options)
         options = replace(options, probe_modes=modes_needed(gain, len(scan.need_probe())))
     with ProgressBar(
         *ProgressBar.get_default_columns(), TextColumn("{task.fields[state]}"), disable=not show
@@ -269,15 +273,15 @@ def refine_reconstruction(
     return result.reconstruction, _history(result, scan, gain)
 
 
-def first_state(scan: Scan, obj: Tensor, modes: int) -> State:
+def first_state(scan: Scan, obj: Tensor, modes: int, device: torch.device) -> State:
     """A state with an object, and the probe of a scan with as many modes as wanted."""
-    probe = torch.from_numpy(scan.need_probe()).to(torch.complex64)
+    probe = torch.from_numpy(scan.need_probe()).to(device)
     components = probe.new_zeros(0, modes, *probe.shape[1:])
     if scan.probe_components is not None:
-        components = torch.from_numpy(scan.probe_components).to(torch.complex64)
+        components = torch.from_numpy(scan.probe_components).to(probe)
         more = (0, 0, 0, 0, 0, modes - len(probe))
         components = torch.nn.functional.pad(components, more)
-    return State(obj.to(torch.complex64), add_modes(probe, modes), components).copy()
+    return State(obj.to(probe), add_modes(probe, modes), components).copy()
 
 
 def _log(result: RefinementResult) -> None:

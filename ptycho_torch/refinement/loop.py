@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from ptycho_torch.physics.gaussian_blur import gaussian_blur
 from ptycho_torch.physics.incoherent import squared_modulus
 from ptycho_torch.physics.low_frequency import squared_widths
 from ptycho_torch.physics.probe_modes import orthogonal_mixing
@@ -34,9 +34,11 @@ from ptycho_torch.refinement.step import (
     Observer,
     State,
     StepSettings,
+    WorkingSet,
     illumination_of,
     sparse_batches,
     step_on_batch,
+    working_set,
 )
 
 
@@ -132,10 +134,13 @@ class RefinementLoop:
         options: RefineOptions,
         progress: Progress | None,
     ) -> None:
-        self.patterns, self.work, self.held_out = patterns, work, held_out
+        device = patterns.measured.device
+        self.patterns, self.held_out = patterns, held_out.to(device)
+        self.work = working_set(patterns, work)
         self.options, self.progress = options, progress
         self.rng = torch.Generator().manual_seed(options.seed)
-        self.sample = work[torch.randperm(len(work), generator=self.rng)[: len(held_out)]]
+        drawn = torch.randperm(len(work), generator=self.rng)[: len(held_out)]
+        self.sample = work[drawn].to(device)
         self.history: list[RefinementEpoch] = []
         self.dispersion = 1.0
 
@@ -197,17 +202,17 @@ class RefinementLoop:
 
     def mean_with(self, state: State, network: State) -> Tensor:
         """Mean of two objects, the second with slow phases and scale of the first, (Y, X)."""
-        light = illumination_of(self.patterns, state.probe, self.work, state.obj).photons
+        light = illumination_of(self.patterns, state, self.work.index).photons
         widths = [float(variance.sqrt()) for variance in squared_widths(state.probe)]
-        common = smoothed(light * network.obj.conj() * state.obj, widths)
-        power = smoothed(light * squared_modulus(network.obj), widths)
+        common = gaussian_blur(light * network.obj.conj() * state.obj, widths, border="zero")
+        power = gaussian_blur(light * squared_modulus(network.obj), widths, border="zero")
         factor = common / power.clamp_min(torch.finfo(light.dtype).tiny)
         return torch.where(light > 0, (state.obj + factor * network.obj) / 2, state.obj)
 
     @torch.no_grad()
     def refit_with_held_out(self, state: State) -> None:
         """Run two epochs with small steps on all patterns, the held-out ones too."""
-        self.work = torch.arange(len(self.patterns.corners))
+        self.work = working_set(self.patterns, self.patterns.everything)
         for step in SETTLING_STEPS:
             self._epoch(state, step)
 
@@ -235,7 +240,8 @@ class RefinementLoop:
 
     def _scores(self, state: State) -> Tensor:
         """The score of each held-out pattern, float64."""
-        each = [self._predict(state, one) for one in self.held_out.split(1)]
+        basis = shift_basis(self.patterns, state.probe, state.components)
+        each = [predict(self.patterns, state.obj, basis, one) for one in self.held_out.split(1)]
         return torch.tensor([self._score(one) for one in each], dtype=torch.float64)
 
     def _score(self, free: Prediction) -> float:
@@ -269,7 +275,7 @@ class EpochSettings:
 def run_epoch(
     patterns: PreparedPatterns,
     state: State,
-    work: Tensor,
+    work: WorkingSet,
     settings: EpochSettings,
     *,
     rng: torch.Generator,
@@ -280,15 +286,16 @@ def run_epoch(
     Args:
         patterns: All patterns.
         state: Object and probe.
-        work: Indices of the patterns to use.
+        work: The patterns to use.
         settings: Of the step.
         rng: Random generator of the order of the patterns.
         observers: What else is refined.
     """
-    light = illumination_of(patterns, state.probe, work, state.obj)
-    typical = ((light.photons * light.support).sum() / light.support.sum()).item()
+    light = illumination_of(patterns, state, work.index)
+    # the only numbers that the host needs of the device in an epoch
+    typical, beams = torch.stack([light.typical, light.beams]).tolist()
     prior = min(settings.smoothness, TUNING.max_prior_share * typical) * settings.dispersion
-    for index in sparse_batches(patterns, work, light.beams, rng):
+    for index in sparse_batches(patterns, work, beams, rng):
         one = StepSettings(
             batches=len(work) / len(index),
             step=settings.step,
@@ -300,11 +307,6 @@ def run_epoch(
         state.probe, mixing = orthogonal_mixing(state.probe)
         state.components = torch.einsum("km,cmhw->ckhw", mixing, state.components)
         state.probe_velocity = torch.einsum("km,cmhw->ckhw", mixing, state.probe_velocity)
-
-
-def smoothed(image: Tensor, widths: Sequence[float]) -> Tensor:
-    """An image convolved with a Gaussian of these widths, zero outside, (Y, X)."""
-    return torch.from_numpy(gaussian_filter(image.numpy(), widths, mode="constant"))
 
 
 def falling_steps(epochs: int) -> list[float]:

@@ -94,7 +94,7 @@ def refine_measurement(
 
 def _finish(refiner: MeasurementRefiner, joint: Joint) -> RefinedMeasurement:
     """The scan with what was found, after a few epochs on all patterns."""
-    refiner.work = torch.arange(len(refiner.scan))
+    refiner.work = refiner.prepared.everything
     for _ in range(OPEN_PHASE_STEPS if len(joint.state.components) else 0):
         remove_open_phase(joint.patterns, joint.state)
     refiner.run(joint, [LAST_STEP] * FINAL_EPOCHS)
@@ -103,19 +103,19 @@ def _finish(refiner: MeasurementRefiner, joint: Joint) -> RefinedMeasurement:
     background = patterns.background
     changed: dict[str, np.ndarray] = {}
     if "positions" in refined:
-        changed["positions_px"] = (patterns.centres + refiner.origin).numpy()
+        changed["positions_px"] = patterns.centres.numpy(force=True) + refiner.origin.numpy()
     if "flux" in refined and patterns.flux is not None:
-        changed["flux"] = (patterns.flux / patterns.flux.mean()).double().numpy()
+        changed["flux"] = (patterns.flux / patterns.flux.mean()).double().numpy(force=True)
     if "background" in refined and background is not None:
-        changed["background"] = patterns.propagator.to_detector(background).numpy()
+        changed["background"] = patterns.propagator.to_detector(background).numpy(force=True)
     if "probe" in refined:
-        changed["probe"] = state.probe.numpy()
+        changed["probe"] = state.probe.numpy(force=True)
     if len(state.components) and patterns.probe_weights is not None:
-        changed["probe_components"] = state.components.numpy()
-        changed["probe_weights"] = patterns.probe_weights.numpy()
+        changed["probe_components"] = state.components.numpy(force=True)
+        changed["probe_weights"] = patterns.probe_weights.numpy(force=True)
     scan = replace(refiner.scan, **changed)  # type: ignore[arg-type]
     return RefinedMeasurement(
-        scan, describe(refiner.scan, scan), state.obj.numpy(), refiner.origin.numpy()
+        scan, describe(refiner.scan, scan), state.obj.numpy(force=True), refiner.origin.numpy()
     )
 
 

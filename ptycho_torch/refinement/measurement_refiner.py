@@ -18,7 +18,7 @@ from ptycho_torch.refinement.positions import PositionObserver, search_lost
 from ptycho_torch.refinement.prepared_patterns import PreparedPatterns, placed_at, prepare
 from ptycho_torch.refinement.probe_alignment import align_to_probe
 from ptycho_torch.refinement.probe_change import remove_described_elsewhere, weights_of_time
-from ptycho_torch.refinement.step import Observer, State
+from ptycho_torch.refinement.step import Observer, State, working_set
 
 Switch = Literal["auto", "on", "off"]
 PARAMETERS = ("positions", "flux", "background", "probe")  # in the order in which they are tested
@@ -45,6 +45,7 @@ class MeasurementOptions:
             none, or "auto".
         probe_modes: Incoherent modes; None tries more where the probe is refined.
         seed: Of the held-out patterns and the order of the others.
+        device: Where the refinement computes.
     """
 
     positions: Switch = "auto"
@@ -54,6 +55,7 @@ class MeasurementOptions:
     probe_components: int | Literal["auto"] = "auto"
     probe_modes: int | None = None
     seed: int = 0
+    device: torch.device = torch.device("cpu")
 
     def wanted(self) -> set[str]:
         """The parameters that may be refined."""
@@ -116,10 +118,10 @@ class MeasurementRefiner:
         origin, (rows, columns) = scan.canvas()
         self.origin = torch.from_numpy(origin) - MARGIN_PX
         self.shape = (rows + 2 * MARGIN_PX, columns + 2 * MARGIN_PX)
-        self.prepared = prepare(scan, self.origin, self.shape)
+        self.prepared = prepare(scan, self.origin, self.shape, options.device)
         self.given = self.prepared.centres
-        self.held_out = draw_held_out(len(scan), 0.04, options.seed)
-        everything = torch.arange(len(scan))
+        self.held_out = draw_held_out(len(scan), 0.04, options.seed).to(options.device)
+        everything = self.prepared.everything
         self.work = everything[~torch.isin(everything, self.held_out)]
         self.halves = HeldOutHalves(self.prepared, self.held_out, options.seed)
 
@@ -128,10 +130,11 @@ class MeasurementRefiner:
         patterns = self.prepared
         flux, background = patterns.flux, patterns.background
         if "flux" in refined and flux is None:
-            flux = torch.ones(len(patterns))
+            flux = patterns.measured.new_ones(len(patterns))
         if "background" in refined and background is None:
-            background = torch.zeros(patterns.shape)
-        state = first_state(self.scan, obj, self.options.probe_modes or len(self.scan.need_probe()))
+            background = patterns.measured.new_zeros(patterns.shape)
+        modes = self.options.probe_modes or len(self.scan.need_probe())
+        state = first_state(self.scan, obj, modes, self.options.device)
         joint = Joint(replace(patterns, flux=flux, background=background), state, set(refined))
         return joint.copy()
 
@@ -159,7 +162,8 @@ class MeasurementRefiner:
                 smoothness=SMOOTHNESS,
                 update_probe="probe" in refined and (not from_empty or epoch >= PROBE_FROM),
             )
-            run_epoch(patterns, state, self.work, settings, rng=rng, observers=observers)
+            work = working_set(patterns, self.work)  # the positions may have moved
+            run_epoch(patterns, state, work, settings, rng=rng, observers=observers)
             if ready and flux is not None:
                 if "probe" in refined:
                     remove_open_slope(patterns, state)
@@ -209,7 +213,7 @@ class MeasurementRefiner:
         probe = other.state.probe
         zeros = probe.new_zeros(count, *probe.shape)
         other.state = State(other.state.obj, probe, zeros)
-        weights = weights_of_time(len(self.scan), count)
+        weights = weights_of_time(len(self.scan), count).to(probe.real)
         other.patterns = replace(other.patterns, probe_weights=weights)
         return other
 
@@ -219,9 +223,11 @@ class MeasurementRefiner:
         other.refined -= names
         as_given = self.prepared
         if "probe" in names:
-            given = torch.from_numpy(self.scan.need_probe())
-            align_to_probe(other.patterns, other.state, given)
-            other.state = first_state(self.scan, other.state.obj, len(self.scan.need_probe()))
+            given = first_state(
+                self.scan, other.state.obj, len(self.scan.need_probe()), self.options.device
+            )
+            align_to_probe(other.patterns, other.state, given.probe)
+            other.state = State(other.state.obj, given.probe, given.components)
         if "positions" in names:
             other.patterns = placed_at(other.patterns, as_given.centres)
         if "flux" in names:

@@ -51,10 +51,10 @@ class PositionObserver:
 
     def __init__(self, patterns: PreparedPatterns, canvas_shape: tuple[int, int]) -> None:
         self.patterns = patterns
-        self.half = torch.tensor(patterns.shape, dtype=torch.float64) / 2
-        self.last = torch.tensor(canvas_shape, dtype=torch.float64) - self.half
-        self.velocity = torch.zeros(len(patterns), 2, dtype=torch.float64)
-        self.affine = AffineSums(patterns.shape)
+        self.half = patterns.half
+        self.last = self.half.new_tensor(canvas_shape) - self.half
+        self.velocity = torch.zeros_like(patterns.fractions)
+        self.affine = AffineSums(patterns)
 
     def add(self, descent: Descent) -> None:
         """Move the positions of these patterns."""
@@ -77,22 +77,25 @@ class PositionObserver:
         """
         apply_affine(self.patterns, state, self.affine.solve(), given.mean(0))
         common = (self.patterns.centres - given).mean(0)
-        everything = torch.arange(len(self.patterns))
-        move(self.patterns, everything, self.patterns.centres - common)
+        move(self.patterns, self.patterns.everything, self.patterns.centres - common)
 
 
 class AffineSums:
     """The normal equations of the affine map of all positions, summed over patterns.
 
     Args:
-        shape: ``(H, W)`` of the patterns.
+        patterns: Whose shape, dtype and device the sums have.
     """
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        y, x = (torch.arange(size, dtype=torch.float32) - size / 2 for size in shape)
+    def __init__(self, patterns: PreparedPatterns) -> None:
+        like = patterns.measured
+        y, x = (
+            torch.arange(size, dtype=like.dtype, device=like.device) - size / 2
+            for size in patterns.shape
+        )
         self.offsets = torch.stack(torch.meshgrid(y, x, indexing="ij"))  # r, (2, H, W)
-        self.slopes = torch.zeros(2, *shape)
-        self.products = torch.zeros(3, *shape)
+        self.slopes = like.new_zeros(2, *patterns.shape)
+        self.products = like.new_zeros(3, *patterns.shape)
 
     def add(self, slopes: Tensor, products: Tensor) -> None:
         """Add some patterns; see `position_gradient`."""
@@ -106,7 +109,7 @@ class AffineSums:
         yy, yx, xx = torch.einsum("phw,jhw,lhw->pjl", self.products, r, r).double()
         normal = torch.stack([torch.stack([yy, yx]), torch.stack([yx, xx])])  # (i, k, j, l)
         normal = normal.permute(0, 2, 1, 3).reshape(4, 4)
-        damped = normal + AFFINE_DAMPING * normal.diagonal().mean() * torch.eye(4).double()
+        damped = normal + AFFINE_DAMPING * normal.diagonal().mean() * torch.eye(4).to(normal)
         self.slopes.zero_()
         self.products.zero_()
         return AFFINE_STEP * torch.linalg.solve(damped, right).reshape(2, 2)
@@ -135,10 +138,9 @@ def apply_affine(patterns: PreparedPatterns, state: State, affine: Tensor, middl
     away = patterns.centres - middle
     if not float((away @ affine.T).abs().max()) > MIN_AFFINE_PX:
         return False
-    half = torch.tensor(patterns.shape, dtype=torch.float64) / 2
-    last = torch.tensor(state.obj.shape, dtype=torch.float64) - half
-    centres = (patterns.centres + away @ affine.T).maximum(half).minimum(last)
-    move(patterns, torch.arange(len(patterns)), centres)
+    last = patterns.half.new_tensor(state.obj.shape) - patterns.half
+    centres = (patterns.centres + away @ affine.T).maximum(patterns.half).minimum(last)
+    move(patterns, patterns.everything, centres)
     state.obj = warped(state.obj, affine, middle)
     state.reset_momentum()
     return True
@@ -147,14 +149,16 @@ def apply_affine(patterns: PreparedPatterns, state: State, affine: Tensor, middl
 def warped(obj: Tensor, affine: Tensor, middle: Tensor) -> Tensor:
     """The object moved by ``A (x - c)``, by bicubic interpolation, complex, (Y, X)."""
     rows, columns = obj.shape
-    y, x = (torch.arange(size, dtype=torch.float64) for size in (rows, columns))
+    y, x = (
+        torch.arange(size, dtype=middle.dtype, device=middle.device) for size in (rows, columns)
+    )
     places = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
-    back = torch.linalg.inv(torch.eye(2, dtype=torch.float64) + affine)
+    back = torch.linalg.inv(torch.eye(2).to(affine) + affine)
     source = (places - middle) @ back.T + middle
-    relative = 2 * source / torch.tensor([rows - 1, columns - 1]) - 1
+    relative = 2 * source / source.new_tensor([rows - 1, columns - 1]) - 1
     image = functional.grid_sample(
         torch.view_as_real(obj).permute(2, 0, 1)[None],
-        relative.flip(-1).float()[None],
+        relative.flip(-1).to(obj.real.dtype)[None],
         mode="bicubic",
         padding_mode="border",
         align_corners=True,
@@ -179,17 +183,15 @@ def search_lost(patterns: PreparedPatterns, state: State, index: Tensor) -> int:
     basis = shift_basis(patterns, state.probe, state.components)
     misfits = misfit_of_each(patterns, state.obj, basis, index)
     lost = index[misfits > SEARCH_RATIO * misfits.median()]
-    half = torch.tensor(patterns.shape, dtype=torch.float64) / 2
-    last = torch.tensor(state.obj.shape, dtype=torch.float64) - half
-    along = torch.arange(-SEARCH_REACH_PX, SEARCH_REACH_PX + 1e-9, SEARCH_STEP_PX).double()
-    offsets = torch.cat(
-        [torch.zeros(1, 2, dtype=torch.float64), torch.cartesian_prod(along, along)]
-    )
+    half = patterns.half
+    last = half.new_tensor(state.obj.shape) - half
+    along = torch.arange(-SEARCH_REACH_PX, SEARCH_REACH_PX + 1e-9, SEARCH_STEP_PX).to(half)
+    offsets = torch.cat([half.new_zeros(1, 2), torch.cartesian_prod(along, along)])
     found = 0
     for one in lost:
         places = (patterns.centres[one] + offsets).maximum(half).minimum(last)
         copies = placed_at(subset_of(patterns, one.expand(len(places))), places)
-        tried = misfit_of_each(copies, state.obj, basis, torch.arange(len(places)))
+        tried = misfit_of_each(copies, state.obj, basis, copies.everything)
         best = int(tried.argmin())
         if tried[best] < SEARCH_GAIN * tried[0]:
             move(patterns, one[None], places[best][None])
@@ -223,6 +225,6 @@ def affine_part(moved: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         A of ``moved = given + A (given - c) + translation + rest``, (2, 2), and the rest, (N, 2).
     """
-    design = torch.cat([given - given.mean(0), torch.ones(len(given), 1).double()], dim=1)
+    design = torch.cat([given - given.mean(0), given.new_ones(len(given), 1)], dim=1)
     solution = torch.linalg.lstsq(design, moved - given).solution
     return solution[:2].T, moved - given - design @ solution

@@ -24,6 +24,7 @@ from ptycho_torch.data.scan import Scan
 from ptycho_torch.physics.forward import ForwardModel
 from ptycho_torch.physics.noise import AmplitudeNoise, NoiseModel, PoissonNoise, deviance
 from ptycho_torch.physics.patches import split_corners
+from ptycho_torch.physics.probe_shift import frequencies
 from ptycho_torch.physics.propagation import Propagator, propagator_of
 
 SHIFT_NODES = 3  # per axis; interpolation between 3 x 3 shifts has an error of 4e-7 of the energy
@@ -34,6 +35,8 @@ POISSON_BELOW_COUNTS = 10.0
 @dataclass(frozen=True)
 class PreparedPatterns:
     """Counts, positions, and what else belongs to a pattern, in the form that the loops need.
+
+    All tensors are on one device, and an epoch does not leave it.
 
     Attributes:
         measured: Counts as the noise model keeps them, real, (N, H, W); 0 on bad pixels.
@@ -75,9 +78,19 @@ class PreparedPatterns:
         return isinstance(self.noise, PoissonNoise)
 
     @property
+    def half(self) -> Tensor:
+        """Half of the shape, ``(y, x)``, float64, (2,)."""
+        return torch.tensor(self.shape, dtype=torch.float64, device=self.measured.device) / 2
+
+    @property
     def centres(self) -> Tensor:
         """Positions of the patch centres on the canvas, float64, (N, 2)."""
-        return self.corners + self.fractions + torch.tensor(self.shape, dtype=torch.float64) / 2
+        return self.corners + self.fractions + self.half
+
+    @property
+    def everything(self) -> Tensor:
+        """The indices of all patterns, int64, (N,)."""
+        return torch.arange(len(self), device=self.measured.device)
 
     def model(self, index: Tensor) -> ForwardModel:
         """How some patterns come about."""
@@ -102,24 +115,33 @@ class PreparedPatterns:
         return torch.cat([nodes, changes.flatten(1)], dim=1)
 
 
-def prepare(scan: Scan, origin_yx: Tensor, canvas_shape: tuple[int, int]) -> PreparedPatterns:
+def prepare(
+    scan: Scan,
+    origin_yx: Tensor,
+    canvas_shape: tuple[int, int],
+    device: torch.device | None = None,
+) -> PreparedPatterns:
     """The patterns of a scan, in the order of the propagator, bad pixels zero.
 
     Args:
-        scan: Patterns, positions, and what is known of flux, background and probe.
+        scan: Patterns, positions, probe, and what is known of flux and background. Real numbers
+            have the precision of the probe.
         origin_yx: Of the canvas in the frame of the positions, (2,).
         canvas_shape: ``(Y, X)``.
+        device: Where they are used; by default the CPU.
 
     Raises:
         ValueError: If a patch reaches beyond the canvas.
     """
-    number = None if scan.fresnel_number is None else torch.tensor(scan.fresnel_number)
+    device = device or torch.device("cpu")
+    real = torch.from_numpy(scan.need_probe()[:0]).real.to(device)  # holds dtype and device
+    number = None if scan.fresnel_number is None else real.new_tensor(scan.fresnel_number)
     propagator = propagator_of(number)
-    counts = torch.as_tensor(scan.counts[:]).to(torch.float32)
+    counts = torch.as_tensor(scan.counts[:]).to(real)
     height, width = scan.pattern_shape
     good = None
     if not bool(scan.mask.all()):
-        good = propagator.from_detector(torch.from_numpy(scan.mask))
+        good = propagator.from_detector(torch.from_numpy(scan.mask).to(device))
     photons = propagator.from_detector(counts)
     if good is not None:
         photons = photons * good
@@ -128,29 +150,33 @@ def prepare(scan: Scan, origin_yx: Tensor, canvas_shape: tuple[int, int]) -> Pre
     pixels = height * width if good is None else int(good.sum())
     sparse = float(photons.sum(dtype=torch.float64)) / (pixels * len(scan)) < POISSON_BELOW_COUNTS
     noise: NoiseModel = PoissonNoise() if sparse else AmplitudeNoise()
-    nodes = shift_nodes()
+    nodes = shift_nodes(device)
     ramp_y, ramp_x = (
-        torch.exp(-2j * torch.pi * nodes[:, None] * torch.fft.fftfreq(n, dtype=torch.float64))
-        for n in (height, width)
+        torch.exp(-2j * torch.pi * nodes[:, None] * along)
+        for along in frequencies((height, width), nodes)
     )
     ramps = (ramp_y[:, None, :, None] * ramp_x[None, :, None, :]).reshape(-1, 1, height, width)
-    background = None if scan.background is None else torch.from_numpy(scan.background)
-    empty = torch.empty(0)
+    flux, background, weights = (
+        None if each is None else torch.from_numpy(each).to(real)
+        for each in (scan.flux, scan.background, scan.probe_weights)
+    )
+    empty = real.new_empty(0)
     unplaced = PreparedPatterns(
         measured=noise.prepare(photons),
         mask=good,
         noise=noise,
         propagator=propagator,
-        ramps=ramps.to(torch.complex64),
+        ramps=ramps.to(real.dtype.to_complex()),
         corners=empty,
         fractions=empty,
         node_weights=empty,
-        flux=None if scan.flux is None else torch.from_numpy(scan.flux).float(),
+        flux=flux,
         background=None if background is None else propagator.from_detector(background),
-        probe_weights=None if scan.probe_weights is None else torch.from_numpy(scan.probe_weights),
+        probe_weights=weights,
     )
-    placed = placed_at(unplaced, torch.from_numpy(scan.positions_px).double() - origin_yx)
-    last = torch.tensor(canvas_shape) - torch.tensor([height, width])
+    on_canvas = torch.from_numpy(scan.positions_px).double() - origin_yx
+    placed = placed_at(unplaced, on_canvas.to(device))
+    last = placed.corners.new_tensor([canvas_shape[0] - height, canvas_shape[1] - width])
     if bool(((placed.corners < 0) | (placed.corners > last)).any()):
         raise ValueError(
             f"patches of {height}x{width} pixels reach beyond the object of {tuple(canvas_shape)} "
@@ -161,9 +187,8 @@ def prepare(scan: Scan, origin_yx: Tensor, canvas_shape: tuple[int, int]) -> Pre
 
 def placed_at(patterns: PreparedPatterns, centres: Tensor) -> PreparedPatterns:
     """The same patterns at other positions, float64, (N, 2)."""
-    half = torch.tensor(patterns.shape, dtype=torch.float64) / 2
-    whole, fractions = split_corners(centres - half)
-    weights = node_weights(fractions).float()
+    whole, fractions = split_corners(centres - patterns.half)
+    weights = node_weights(fractions).to(patterns.measured.dtype)
     return replace(patterns, corners=whole, fractions=fractions, node_weights=weights)
 
 
@@ -181,16 +206,16 @@ def subset_of(patterns: PreparedPatterns, index: Tensor) -> PreparedPatterns:
     )
 
 
-def shift_nodes() -> Tensor:
-    """Chebyshev nodes of the fractions of a pixel, within [-0.5, 0.5]."""
-    k = torch.arange(SHIFT_NODES, dtype=torch.float64)
+def shift_nodes(device: torch.device) -> Tensor:
+    """Chebyshev nodes of the fractions of a pixel, within [-0.5, 0.5], float64."""
+    k = torch.arange(SHIFT_NODES, dtype=torch.float64, device=device)
     return 0.5 * torch.cos(torch.pi * (2 * k + 1) / (2 * SHIFT_NODES))
 
 
 def lagrange_weights(x: Tensor) -> Tensor:
     """Weights of the nodes in the polynomial through them, (N, SHIFT_NODES)."""
-    nodes = shift_nodes()
-    weights = torch.ones(len(x), SHIFT_NODES, dtype=torch.float64)
+    nodes = shift_nodes(x.device)
+    weights = x.new_ones(len(x), SHIFT_NODES)
     for i in range(SHIFT_NODES):
         for j in range(SHIFT_NODES):
             if i != j:
@@ -271,7 +296,18 @@ def predict(
     patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor, batch: int = 32
 ) -> Prediction:
     """R-factor, deviance and dispersion of some patterns; see `expected_counts`."""
-    sums = torch.zeros(5, dtype=torch.float64)
+    amplitude, total, summed, misfit, noise = misfit_sums(
+        patterns, obj, basis, index, batch
+    ).tolist()
+    good = math.prod(patterns.shape) if patterns.mask is None else int(patterns.mask.sum())
+    return Prediction(amplitude / total, summed / (len(index) * good), misfit / noise)
+
+
+def misfit_sums(
+    patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor, batch: int
+) -> Tensor:
+    """What `predict` divides, summed over patterns, float64, (5,)."""
+    sums = torch.zeros(5, dtype=torch.float64, device=obj.device)
     for some in index.split(batch):
         intensity = expected_counts(patterns, obj, basis, some)
         counts = patterns.counts(some)
@@ -282,6 +318,4 @@ def predict(
         misfit = ((counts - intensity).square() / (intensity + 1)).sum()
         parts = (amplitude, counts.sum(), deviance(intensity, counts).sum(), misfit, noise)
         sums += torch.stack(parts).double()
-    amplitude, total, summed, misfit, noise = sums.tolist()
-    good = math.prod(patterns.shape) if patterns.mask is None else int(patterns.mask.sum())
-    return Prediction(amplitude / total, summed / (len(index) * good), misfit / noise)
+    return sums

@@ -9,6 +9,7 @@ the object with it.
 import torch
 from torch import Tensor
 
+from ptycho_torch.physics.probe_shift import frequencies
 from ptycho_torch.physics.propagation import FarField
 from ptycho_torch.refinement.flux import move_slope
 from ptycho_torch.refinement.prepared_patterns import PreparedPatterns
@@ -27,12 +28,15 @@ def align_to_probe(patterns: PreparedPatterns, state: State, given: Tensor) -> N
     """
     keep_photons(state, given)
     first = state.probe[0]
-    y, x = (torch.arange(size, dtype=torch.float32) - size / 2 for size in first.shape)
+    like = first.real
+    y, x = (_along(size, like) for size in first.shape)
     tilted = [y[:, None] * first, x * first]
     spectrum = torch.fft.fft2(first)
-    frequencies = (torch.fft.fftfreq(len(y))[:, None], torch.fft.fftfreq(len(x)))
-    slopes = [torch.fft.ifft2(2j * torch.pi * each * spectrum) for each in frequencies]
-    steepness, ramp, shift = torch.zeros(3, 2, dtype=torch.float64)
+    along_y, along_x = frequencies(first.shape, like)
+    slopes = [
+        torch.fft.ifft2(2j * torch.pi * each * spectrum) for each in (along_y[:, None], along_x)
+    ]
+    steepness, ramp, shift = patterns.half.new_zeros(3, 2)
     directions = [first, 1j * first, *(1j * one for one in tilted)]
     if isinstance(patterns.propagator, FarField):
         directions += slopes
@@ -57,9 +61,9 @@ def _shift(state: State, shift: Tensor) -> None:
     def moved(waves: Tensor) -> Tensor:
         if not len(waves):  # of components; the transform of nothing fails
             return waves
-        height, width = waves.shape[-2:]
-        turns = shift[0] * torch.fft.fftfreq(height)[:, None] + shift[1] * torch.fft.fftfreq(width)
-        return torch.fft.ifft2(torch.fft.fft2(waves) * _unit(turns))
+        along_y, along_x = frequencies(waves.shape[-2:], shift)
+        turns = shift[0] * along_y[:, None] + shift[1] * along_x
+        return torch.fft.ifft2(torch.fft.fft2(waves) * _unit(turns).to(waves.dtype))
 
     state.restore(State(moved(state.obj), moved(state.probe), moved(state.components)))
 
@@ -68,8 +72,8 @@ def _tilt(patterns: PreparedPatterns, state: State, ramp: Tensor) -> None:
     """Multiply the probe with ``e^{i b.r}`` and the object with ``e^{-i b.x}``, in place."""
 
     def factor(height: int, width: int) -> Tensor:
-        y, x = torch.arange(height) - height / 2, torch.arange(width) - width / 2
-        return _unit((ramp[0] * y[:, None] + ramp[1] * x) / (2 * torch.pi))
+        y, x = _along(height, ramp), _along(width, ramp)
+        return _unit((ramp[0] * y[:, None] + ramp[1] * x) / (2 * torch.pi)).to(state.obj.dtype)
 
     height, width = state.obj.shape
     on_probe = factor(*patterns.shape)
@@ -78,8 +82,13 @@ def _tilt(patterns: PreparedPatterns, state: State, ramp: Tensor) -> None:
 
 
 def _unit(turns: Tensor) -> Tensor:
-    """``exp(2 pi i t)``, complex64."""
-    return torch.polar(torch.ones_like(turns), 2 * torch.pi * turns).to(torch.complex64)
+    """``exp(2 pi i t)``."""
+    return torch.polar(torch.ones_like(turns), 2 * torch.pi * turns)
+
+
+def _along(size: int, like: Tensor) -> Tensor:
+    """Distance of each pixel from the middle, (size,), as another tensor."""
+    return torch.arange(size, dtype=like.dtype, device=like.device) - size / 2
 
 
 def _as_real(waves: Tensor) -> Tensor:

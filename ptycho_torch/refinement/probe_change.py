@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.physics.incoherent import real_product
+from ptycho_torch.physics.probe_shift import frequencies
 from ptycho_torch.refinement.prepared_patterns import PreparedPatterns
 from ptycho_torch.refinement.step import State
 
@@ -49,19 +50,22 @@ def remove_open_phase(patterns: PreparedPatterns, state: State) -> None:
     if patterns.probe_weights is None:
         raise ValueError("the patterns have no weights of components")
     middle = patterns.centres.mean(0)
-    away = (patterns.centres - middle).float()
+    away = (patterns.centres - middle).to(patterns.probe_weights.dtype)
     ramps = spectrum_centres(patterns.probe_weights, state)
-    design = torch.cat([away, torch.ones(len(away), 1)], dim=1)
+    design = torch.cat([away, away.new_ones(len(away), 1)], dim=1)
     slopes = torch.linalg.lstsq(design, ramps).solution[:2]  # (position, ramp)
     tensor = (slopes + slopes.T) / 2  # G; only a symmetric one is the curvature of a phase
     # 1. object: quadratic phase
     y, x = (
-        torch.arange(size, dtype=torch.float32) - float(middle[axis])
+        torch.arange(size, dtype=away.dtype, device=away.device) - middle[axis].to(away.dtype)
         for axis, size in enumerate(state.obj.shape)
     )
     state.obj = state.obj * _phase(_quadratic(y, x, tensor))
     # 2. probe: the opposite curvature; components: the opposite ramps
-    y, x = (torch.arange(size, dtype=torch.float32) - size / 2 for size in patterns.shape)
+    y, x = (
+        torch.arange(size, dtype=away.dtype, device=away.device) - size / 2
+        for size in patterns.shape
+    )
     per_weight = torch.linalg.lstsq(patterns.probe_weights, away @ tensor).solution  # (K, 2)
     ramp = per_weight[:, 0, None, None] * y[:, None] + per_weight[:, 1, None, None] * x
     state.components = state.components - 2j * torch.pi * ramp[:, None] * state.probe
@@ -77,18 +81,12 @@ def spectrum_centres(weights: Tensor, state: State) -> Tensor:
         state: Probe and components.
     """
     stack = torch.fft.fft2(torch.cat([state.probe[None], state.components]))
-    every = torch.cat([torch.ones(len(weights), 1), weights], dim=1)
-    height, width = state.probe.shape[-2:]
-    frequencies = (
-        torch.ones(1, 1),
-        torch.fft.fftfreq(height)[:, None],
-        torch.fft.fftfreq(width)[None],
-    )
+    every = torch.cat([weights.new_ones(len(weights), 1), weights], dim=1)
+    along_y, along_x = frequencies(state.probe.shape[-2:], weights)
+    factors = (weights.new_ones(1, 1), along_y[:, None], along_x[None])
     sums = []
-    for frequency in frequencies:
-        products = torch.stack(
-            [real_product(one, stack * frequency).sum((1, 2, 3)) for one in stack]
-        )
+    for factor in factors:
+        products = torch.stack([real_product(one, stack * factor).sum((1, 2, 3)) for one in stack])
         sums.append(torch.einsum("nk,kl,nl->n", every, products, every))
     return torch.stack(sums[1:], dim=1) / sums[0][:, None]
 
@@ -97,18 +95,19 @@ def remove_described_elsewhere(state: State) -> None:
     """Take flux, global phase, shifts and ramps out of the components, in place."""
     probe = state.probe
     height, width = probe.shape[-2:]
-    y, x = ((torch.arange(size) - size / 2) for size in (height, width))
+    y, x = ((torch.arange(size, device=probe.device) - size / 2) for size in (height, width))
+    frequency_y, frequency_x = frequencies((height, width), probe.real)
     spectrum = torch.fft.fft2(probe)
     along_y, along_x = (
         torch.fft.ifft2(2j * torch.pi * frequency * spectrum)
-        for frequency in (torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width))
+        for frequency in (frequency_y[:, None], frequency_x)
     )
     ramps = (y[:, None] * probe, x * probe)
     described = (probe, *ramps, along_y, along_x, *(1j * one for one in (probe, *ramps)))
     columns = torch.stack([_as_real(one) / _as_real(one).norm() for one in described], dim=1)
     basis, _ = torch.linalg.qr(columns)
     flat = torch.stack([_as_real(one) for one in state.components])
-    rest = (flat - (flat @ basis) @ basis.T).float()
+    rest = (flat - (flat @ basis) @ basis.T).to(probe.real.dtype)
     state.components = torch.view_as_complex(rest.reshape(*state.components.shape, 2).contiguous())
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
@@ -37,7 +38,7 @@ class Trial:
     r_free: float
 
 
-def ensure_probe(scan: Scan, *, seed: int, show: bool) -> Scan:
+def ensure_probe(scan: Scan, *, seed: int, show: bool, device: torch.device | None = None) -> Scan:
     """The scan with a probe: its own, or one from `retrieve_probe`, which takes minutes."""
     if scan.probe is not None:
         return scan
@@ -49,10 +50,12 @@ def ensure_probe(scan: Scan, *, seed: int, show: bool) -> Scan:
     logger.info(
         "%s: there is no probe; retrieving one from the patterns takes some minutes", scan.source
     )
-    return retrieve_probe(scan, seed=seed, show=show)
+    return retrieve_probe(scan, seed=seed, show=show, device=device)
 
 
-def retrieve_probe(scan: Scan, *, seed: int, show: bool) -> Scan:
+def retrieve_probe(
+    scan: Scan, *, seed: int, show: bool, device: torch.device | None = None
+) -> Scan:
     """The scan with a probe that is retrieved from its patterns.
 
     The root of the mean pattern is the aperture; its phase is tried as a defocus of either sign and
@@ -64,13 +67,15 @@ def retrieve_probe(scan: Scan, *, seed: int, show: bool) -> Scan:
         scan: Patterns and positions.
         seed: Seed of the order of the patterns.
         show: Whether to draw a progress bar.
+        device: Where to compute; by default the CPU.
 
     Raises:
         InputError: If no curvature explains the patterns clearly better than the others.
     """
     focused = focused_probe(mean_pattern(scan))
     few = scan.central_subset(TRIAL_PATTERNS)
-    options = RefineOptions(epochs=TRIAL_EPOCHS, update_probe=True, seed=seed)
+    to_the_end = RefineOptions(update_probe=True, seed=seed, device=device or torch.device("cpu"))
+    options = replace(to_the_end, epochs=TRIAL_EPOCHS)
     trials = [
         Trial(curvature, final_r_free(few, defocused(focused, curvature), options))
         for curvature in track(
@@ -88,7 +93,7 @@ def retrieve_probe(scan: Scan, *, seed: int, show: bool) -> Scan:
             "give a probe with --probe FILE"
         )
     start = replace(scan.central_subset(REFINED_PATTERNS), probe=defocused(focused, best.curvature))
-    result = refine_from_uniform(start, RefineOptions(update_probe=True, seed=seed))
+    result = refine_from_uniform(start, to_the_end)
     rim = best.curvature * aperture_radius(focused[0])
     sentence = (
         f"the probe was retrieved from the patterns: with the best of {len(trials)} defoci, which "

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 
 @dataclass(frozen=True, kw_only=True)
 class RefineOptions:
@@ -19,7 +21,8 @@ class RefineOptions:
             off.
         held_out_fraction: Share of the patterns that is held out, within (0, 0.5].
         seed: Chooses the held-out patterns and the order of the others. Equal seeds give equal
-            bits.
+            bits on the CPU.
+        device: Where the refinement computes.
 
     Raises:
         ValueError: If the fraction is out of range.
@@ -32,6 +35,7 @@ class RefineOptions:
     smoothness: float = 120.0
     held_out_fraction: float = 0.04
     seed: int = 0
+    device: torch.device = torch.device("cpu")
 
     def __post_init__(self) -> None:
         if not 0 < self.held_out_fraction <= 0.5:

@@ -5,14 +5,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ptycho_torch.data.grouping import compact_regions
 from ptycho_torch.physics.forward import illumination_nearest_pixel, object_gradient
 from ptycho_torch.physics.incoherent import incoherent_sum, squared_modulus
 from ptycho_torch.physics.low_frequency import low_frequency_gain, precondition_phase
-from ptycho_torch.physics.patches import add_patch
+from ptycho_torch.physics.patches import add_patches
 from ptycho_torch.physics.probe_modes import mode_boost
 from ptycho_torch.physics.probe_shift import photons_per_exposure
 from ptycho_torch.refinement.prepared_patterns import (
@@ -21,7 +23,9 @@ from ptycho_torch.refinement.prepared_patterns import (
     shift_basis,
 )
 
-WAVE_BUDGET = 2**21  # detector pixels x modes that are computed at once
+# Detector pixels x modes that are computed at once: on the CPU, what stays in its cache; on other
+# devices, whose launches cost more than their work, what fits into their memory many times.
+WAVE_BUDGET = {"cpu": 2**21, "other": 2**25}
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,32 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
+class WorkingSet:
+    """The patterns that epochs use.
+
+    Batches are planned in the host's memory, so that an epoch waits for no copy from the device.
+
+    Attributes:
+        index: Of the patterns, int64, (n,), on the device of the patterns.
+        host_index: The same on the CPU.
+        host_places: Their corners when the set was made, in pixels, float64, (n, 2).
+    """
+
+    index: Tensor
+    host_index: Tensor
+    host_places: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.host_index)
+
+
+def working_set(patterns: PreparedPatterns, index: Tensor) -> WorkingSet:
+    """The `WorkingSet` of some patterns; waits for the device."""
+    index = index.to(patterns.measured.device)
+    return WorkingSet(index, index.cpu(), patterns.corners[index].double().cpu().numpy())
+
+
+@dataclass(frozen=True)
 class Illumination:
     """The light that fell on the object in the whole scan.
 
@@ -147,30 +177,45 @@ class Illumination:
         photons: On each pixel, real, (Y, X).
         support: 1 where they are more than a share of the brightest, 0 elsewhere, real, (Y, X).
         gain: From `low_frequency_gain`.
-        beams: Number of beams that would cover the support, side by side.
+        beams: Number of beams that would cover the support, side by side, a number.
+        typical: Photons on a pixel of the support on average, a number.
+        brightest: Photons on the brightest pixel, a number.
+        basis: From `shift_basis` of the probe that lights the object.
     """
 
     photons: Tensor
     support: Tensor
     gain: Tensor
-    beams: float
+    beams: Tensor
+    typical: Tensor
+    brightest: Tensor
+    basis: Tensor
 
 
-def illumination_of(
-    patterns: PreparedPatterns, probe: Tensor, work: Tensor, obj: Tensor
-) -> Illumination:
-    """The light of the patterns of ``work``."""
-    shape = (obj.shape[0], obj.shape[1])
-    photons = illumination_nearest_pixel(patterns.corners[work][None], probe[None], shape)[0]
-    support = (photons > TUNING.support * photons.max()).to(photons.dtype)
+def illumination_of(patterns: PreparedPatterns, state: State, index: Tensor) -> Illumination:
+    """The light of some patterns."""
+    probe = state.probe
+    shape = (int(state.obj.shape[0]), int(state.obj.shape[1]))
+    photons = illumination_nearest_pixel(patterns.corners[index][None], probe[None], shape)[0]
+    brightest = photons.max()
+    support = (photons > TUNING.support * brightest).to(photons.dtype)
     power = incoherent_sum(probe)
     beam_px = power.sum().square() / power.square().sum()  # area of an even beam of the same power
-    beams = float((support.sum() / beam_px).nan_to_num())  # 0 for a state that has diverged
-    return Illumination(photons, support, low_frequency_gain(probe, shape), beams)
+    beams = (support.sum() / beam_px).nan_to_num()  # 0 for a state that has diverged
+    typical = (photons * support).sum() / support.sum()
+    return Illumination(
+        photons=photons,
+        support=support,
+        gain=low_frequency_gain(probe, shape),
+        beams=beams,
+        typical=typical,
+        brightest=brightest,
+        basis=shift_basis(patterns, probe, state.components),
+    )
 
 
 def sparse_batches(
-    patterns: PreparedPatterns, work: Tensor, beams: float, rng: torch.Generator
+    patterns: PreparedPatterns, work: WorkingSet, beams: float, rng: torch.Generator
 ) -> Iterator[Tensor]:
     """Batches of far-apart positions in random order, one of every compact group each.
 
@@ -178,20 +223,20 @@ def sparse_batches(
 
     Args:
         patterns: All patterns.
-        work: Indices of those to use.
+        work: Those to use.
         beams: See `Illumination`.
-        rng: Random generator of the order.
+        rng: Random generator of the order, on the CPU.
     """
     wanted = min(len(work) // (8 if patterns.poisson else 12), TUNING.usual_batch)
     size = max(wanted, round(TUNING.cover * beams), 4)
-    places = patterns.corners[work].double().numpy()
     groups = [
-        work[torch.from_numpy(region)] for region in compact_regions(places, min(size, len(work)))
+        work.host_index[torch.from_numpy(region)]
+        for region in compact_regions(work.host_places, min(size, len(work)))
     ]
     drawn = [group[torch.randperm(len(group), generator=rng)] for group in groups]
-    longest = max(map(len, drawn))
-    for k in torch.randperm(longest, generator=rng).tolist():
-        yield torch.stack([group[k] for group in drawn if k < len(group)])
+    order = torch.randperm(max(map(len, drawn)), generator=rng).tolist()
+    batches = [torch.stack([group[k] for group in drawn if k < len(group)]) for k in order]
+    yield from torch.cat(batches).to(work.index.device).split([*map(len, batches)])
 
 
 def step_on_batch(
@@ -215,31 +260,30 @@ def step_on_batch(
     batches, prior = settings.batches, settings.prior
     # 1. Nesterov's momentum: the gradient is taken where the last step leads
     ahead = torch.add(state.obj, state.obj_velocity, alpha=TUNING.momentum)
-    probe, components = state.probe, state.components
+    probe, components, basis = state.probe, state.components, illumination.basis
     if settings.update_probe:
         probe = torch.add(probe, state.probe_velocity[0], alpha=TUNING.momentum)
         components = torch.add(components, state.probe_velocity[1:], alpha=TUNING.momentum)
-    basis = shift_basis(patterns, probe, components)
+        basis = shift_basis(patterns, probe, components)
     gradient = torch.zeros_like(ahead)
     probe_gradient = ProbeGradient(patterns, probe, len(components))
     shape = (ahead.shape[0], ahead.shape[1])
     here = illumination_nearest_pixel(patterns.corners[index][None], state.probe[None], shape)[0]
-    for some in index.split(max(1, WAVE_BUDGET // (len(probe) * math.prod(patterns.shape)))):
+    for some in index.split(patterns_at_once(patterns, len(probe))):
         # 2. residual on the detector, propagated back to exit waves
         descent = descent_of(patterns, ahead, basis, some)
         for observer in observers:
             observer.add(descent)
         # 3. adjoint of the interaction: to the object, and to the probe
         placed = object_gradient(descent.exit_waves, descent.probes)
-        for corner, patch in zip(patterns.corners[some].tolist(), placed, strict=True):
-            add_patch(gradient, patch, corner)
+        add_patches(gradient, placed, patterns.corners[some])
         if settings.update_probe:
             probe_gradient.add(patterns.shift_weights(some), descent)
     # 4. preconditioned direction of the object, with the prior
     curvature = (
         torch.maximum(illumination.photons, here.mul_(batches))
         .mul_(1 - TUNING.object_damping)
-        .add_(TUNING.object_damping * illumination.photons.max() + 4 * prior)
+        .add_(TUNING.object_damping * illumination.brightest + 4 * prior)
     )
     gradient.mul_(batches).sub_(roughness_gradient(ahead), alpha=0.5 * prior)
     direction = precondition_phase(
@@ -255,6 +299,12 @@ def step_on_batch(
         )
         state.probe = state.probe + state.probe_velocity[0]
         state.components = state.components + state.probe_velocity[1:]
+
+
+def patterns_at_once(patterns: PreparedPatterns, modes: int) -> int:
+    """How many patterns are computed at once."""
+    budget = WAVE_BUDGET["cpu" if patterns.measured.device.type == "cpu" else "other"]
+    return max(1, budget // (modes * math.prod(patterns.shape)))
 
 
 def descent_of(patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor) -> Descent:
@@ -279,7 +329,9 @@ def roughness_gradient(obj: Tensor) -> Tensor:
     for axis in (0, 1):
         size = obj.shape[axis] - 1
         difference = obj.narrow(axis, 1, size) - obj.narrow(axis, 0, size)
-        flux = difference * torch.rsqrt(1 + squared_modulus(difference) / TUNING.edge**2)
+        flux = difference.mul_(
+            squared_modulus(difference).mul_(1 / TUNING.edge**2).add_(1).rsqrt_()
+        )
         total.narrow(axis, 1, size).add_(flux)
         total.narrow(axis, 0, size).sub_(flux)
     return total
@@ -333,7 +385,7 @@ class ProbeGradient:
 
 def keep_photons(state: State, probe: Tensor) -> None:
     """Scale the probe to the photons of another one, and the object by the inverse."""
-    photons = photons_per_exposure(probe.to(torch.complex64))
+    photons = photons_per_exposure(probe.to(state.probe))
     scale = torch.sqrt(photons / photons_per_exposure(state.probe))
     state.probe, state.obj = state.probe * scale, state.obj / scale
     state.components = state.components * scale

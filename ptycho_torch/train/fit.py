@@ -18,7 +18,7 @@ from ptycho_torch.config.registry import GENERATORS, load
 from ptycho_torch.data.conditions import conditions_of
 from ptycho_torch.data.grouping import choose_group_size, select_positions
 from ptycho_torch.data.scan import Scan
-from ptycho_torch.distributed.device import choose_device
+from ptycho_torch.distributed.device import choose_device, double_precision_device
 from ptycho_torch.distributed.fabric import (
     check_world_size,
     is_global_zero,
@@ -127,8 +127,23 @@ def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir
 
 def read(path: Path, config: TrainingConfig) -> Scan:
     """The scan in a file, with a probe, and with the chosen positions."""
-    scan = ensure_probe(open_scan(path, config), seed=config.seed, show=not config.quiet)
+    scan = ensure_probe(
+        open_scan(path, config),
+        seed=config.seed,
+        show=not config.quiet,
+        device=measurement_device(config),
+    )
     return select_positions(scan, config.n_images)
+
+
+def measurement_device(config: TrainingConfig) -> torch.device:
+    """Where probe and measurement are refined before the training.
+
+    Several processes refine for themselves, on the CPU, where they find the same bits.
+    """
+    if config.devices * config.num_nodes > 1:
+        return torch.device("cpu")
+    return double_precision_device(choose_device(config.accelerator))
 
 
 @contextlib.contextmanager
@@ -168,7 +183,7 @@ def improve_measurement(
         if known is None:
             raise InputError(f"{path} is of another scan than {scan.source}; start a new run")
         return known
-    options = MeasurementOptions(probe="on", seed=config.seed)
+    options = MeasurementOptions(probe="on", seed=config.seed, device=measurement_device(config))
     better = refine_measurement(scan, options, show=write and not config.quiet).scan
     if write:
         write_measurement(path, better, of=scan)

@@ -40,6 +40,8 @@ from ptycho_torch.refinement.probe_change import (
 from ptycho_torch.refinement.probe_retrieval import refine_from_uniform
 from ptycho_torch.refinement.step import descent_of
 
+CPU = torch.device("cpu")
+
 
 def simulated(seed=4, **faults):
     return simulate_scan(
@@ -162,7 +164,7 @@ def test_components_that_are_asked_for_are_refined_with_a_number_of_epochs_too()
     made = simulated(probe_drift=0.2)
     options = ReconstructionOptions(refine="3", probe_components="1")
     start = refine_from_uniform(made.scan, RefineOptions(epochs=3)).reconstruction
-    found = refine_measurement(made.scan, measurement_options(options, start), start=start)
+    found = refine_measurement(made.scan, measurement_options(options, start, CPU), start=start)
     assert found.scan.probe_components.shape == (1, *made.scan.probe.shape)
     assert named(found)["probe_change"].value > 1  # % of the amplitude
     assert found.scan.flux is None
@@ -186,7 +188,7 @@ def prepared(made, **known):
     scan = replace(made.scan, positions_px=made.truth.positions_px, **known)
     obj = np.pad(made.truth.object, MARGIN_PX, mode="edge")
     patterns = prepare(scan, torch.full((2,), -float(MARGIN_PX)).double(), obj.shape)
-    return patterns, first_state(scan, torch.from_numpy(obj), len(scan.probe))
+    return patterns, first_state(scan, torch.from_numpy(obj), len(scan.probe), CPU)
 
 
 def basis_of(patterns, state):
@@ -200,7 +202,7 @@ def test_an_affine_step_at_the_truth_is_zero_and_leads_back_to_it_from_elsewhere
     wrong = torch.tensor([[0.01, -0.004], [0.006, -0.008]], dtype=torch.float64)
     found = []
     for affine in (torch.zeros(2, 2, dtype=torch.float64), wrong):
-        sums = AffineSums(patterns.shape)
+        sums = AffineSums(patterns)
         centres = patterns.centres + (patterns.centres - middle) @ affine.T
         moved = prepared(simulated())[0]
         move(moved, index, centres)

@@ -40,7 +40,7 @@ def stepped(patterns, state, *, update_probe=True):
     settings = step.StepSettings(batches=4.0, step=0.5, prior=0.0, update_probe=update_probe)
     for first in (0, 2):
         index = torch.arange(first, 64, 4)
-        light = step.illumination_of(patterns, state.probe, index, state.obj)
+        light = step.illumination_of(patterns, state, index)
         step.step_on_batch(patterns, state, index, light, settings)
     return state
 

@@ -1,5 +1,6 @@
 """Residuals of measured patterns for an image: R-factor and chi^2, in all and at each position."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptycho_torch.data.grouping import group_layout, make_group
-from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.data.scan import Group, Reconstruction, Scan
 from ptycho_torch.physics.forward import predict_counts
 from ptycho_torch.physics.noise import amplitude_misfit
 
@@ -17,6 +18,7 @@ CHUNK = 64  # patterns computed at once
 ENOUGH = 1.0  # expected photons of a pixel that is a cell by itself; its variance is at most 3
 # Expected photons of a cell of darker pixels, as in Cochran's rule for Pearson's statistic.
 CELL = 5.0
+GRAIN = 2.0**-40  # photons; sums of whole grains have the same bits in any order
 
 
 def r_factor(result: Reconstruction, scan: Scan) -> float:
@@ -128,7 +130,9 @@ class Residuals:
         return float(self.chi2.sum()) / terms if terms else float("nan")
 
 
-def pattern_residuals(result: Reconstruction, scan: Scan) -> Residuals:
+def pattern_residuals(
+    result: Reconstruction, scan: Scan, device: torch.device | None = None
+) -> Residuals:
     """The residuals of every pattern of a scan.
 
     With I the expected photons and n the counted ones, ::
@@ -150,6 +154,7 @@ def pattern_residuals(result: Reconstruction, scan: Scan) -> Residuals:
     Args:
         result: Object, probe and frame.
         scan: Patterns to predict; its positions must lie in the frame of ``result``.
+        device: Where to compute; by default the CPU.
 
     Returns:
         Of each pattern.
@@ -157,30 +162,29 @@ def pattern_residuals(result: Reconstruction, scan: Scan) -> Residuals:
     Raises:
         ValueError: If a patch reaches beyond the object.
     """
-    misfit, photons, chi2 = np.empty((3, len(scan)))
-    dof = np.empty(len(scan), dtype=np.int64)
-    start = 0
-    for intensity, counts in _predictions(result, scan):
-        chunk = slice(start, start + len(counts))
-        start = chunk.stop
-        misfit[chunk], photons[chunk] = _amplitude_misfit(intensity, counts)
-        cells = zip(*_cells(intensity.numpy(), counts.numpy()), strict=True)
-        for n, (expected, counted) in enumerate(cells, start=chunk.start):
-            chi2[n] = np.sum((counted - expected) ** 2 / expected)
-            dof[n] = len(expected)
-    return Residuals(misfit, photons, chi2, dof)
+    found = [
+        torch.stack([*_amplitude_misfit(intensity, counts), *_chi2(intensity, counts)])
+        for intensity, counts in _predictions(result, scan, device)
+    ]
+    misfit, photons, chi2, dof = torch.cat(found, dim=1).numpy(force=True)
+    return Residuals(misfit, photons, chi2, dof.astype(np.int64))
 
 
-def _predictions(result: Reconstruction, scan: Scan) -> Iterator[tuple[Tensor, Tensor]]:
+def _predictions(
+    result: Reconstruction, scan: Scan, device: torch.device | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Expected and counted photons of the good pixels, (n, pixels) each, chunk by chunk."""
-    mask = torch.from_numpy(scan.mask)
+    mask = torch.from_numpy(scan.mask).to(device or torch.device("cpu"))
     for points in _chunks(scan):
-        intensity, counts = predict_patterns(result, scan, points)
+        intensity, counts = predict_patterns(result, scan, points, device)
         yield intensity[:, mask], counts[:, mask]
 
 
 def predict_patterns(
-    result: Reconstruction, scan: Scan, points: NDArray[np.intp]
+    result: Reconstruction,
+    scan: Scan,
+    points: NDArray[np.intp],
+    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Expected and counted photons of some patterns of a scan.
 
@@ -188,6 +192,7 @@ def predict_patterns(
         result: Object, probe and frame.
         scan: Its positions must lie in the frame of ``result``.
         points: Indices of patterns, (n,).
+        device: Where to compute; by default the CPU.
 
     Returns:
         Float32, (n, H, W) each.
@@ -199,8 +204,10 @@ def predict_patterns(
     rows, columns = result.object.shape
     corners = torch.from_numpy(scan.corners_px()[points] - result.origin_yx).float()[None]
     group = make_group(scan, points)._replace(corners_px=corners)
+    device = device or torch.device("cpu")
+    group = Group._make(None if part is None else part.to(device) for part in group)
     layout = group_layout(group, (rows, columns))
-    expected = predict_counts(torch.from_numpy(result.object)[None], layout)
+    expected = predict_counts(torch.from_numpy(result.object).to(device)[None], layout)
     return expected[0], group.counts[0]
 
 
@@ -222,21 +229,27 @@ def _amplitude_misfit(intensity: Tensor, counts: Tensor) -> tuple[Tensor, Tensor
     return squares.sum(dim=1, dtype=torch.float64), counts.sum(dim=1, dtype=torch.float64)
 
 
-def _cells(
-    intensity: NDArray[np.float32], counts: NDArray[np.float32]
-) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
-    """Expected and counted photons of the cells of each pattern."""
-    expected, counted = [], []
-    for model, measured in zip(
-        intensity.astype(np.float64), counts.astype(np.float64), strict=True
-    ):
-        dark = model < ENOUGH
-        filled = np.cumsum(model[dark])
-        cell = ((filled - model[dark]) // CELL).astype(np.int64)  # by what lies before a pixel
-        whole = int(filled[-1] // CELL) if len(filled) else 0
-        sums = [
-            np.bincount(cell, values[dark], minlength=whole)[:whole] for values in (model, measured)
-        ]
-        expected.append(np.concatenate([model[~dark], sums[0]]))
-        counted.append(np.concatenate([measured[~dark], sums[1]]))
-    return expected, counted
+def _chi2(intensity: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Pearson's statistic of each pattern and its number of cells, float64, (n,)."""
+    model, measured = intensity.double(), counts.double()
+    # 1. pixels that are cells by themselves
+    dark = model < ENOUGH
+    bright = torch.where(dark, 0, (measured - model).square() / model)
+    # 2. dark pixels, joined to cells by the light that lies before each
+    in_dark = torch.where(dark, model, 0)
+    filled = (in_dark / GRAIN).round().long().cumsum(dim=1) * GRAIN
+    cell = ((filled - in_dark).clamp_min(0) / CELL).floor().long()
+    cells = math.floor(model.shape[1] * ENOUGH / CELL) + 2
+    row = torch.arange(len(model), device=model.device)[:, None] * cells
+    expected, counted = (
+        model.new_zeros(len(model) * cells)
+        .scatter_add_(0, (row + cell).reshape(-1), light.reshape(-1))
+        .reshape(len(model), cells)
+        for light in (in_dark, torch.where(dark, measured, 0))
+    )
+    whole = (filled[:, -1:] / CELL).floor()
+    complete = torch.arange(cells, device=model.device) < whole
+    joined = torch.where(complete, (counted - expected).square() / expected, 0)
+    # 3. both kinds
+    terms = (~dark).sum(dim=1, keepdim=True) + whole
+    return bright.sum(dim=1) + joined.sum(dim=1), terms[:, 0]
