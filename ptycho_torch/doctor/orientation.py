@@ -222,11 +222,16 @@ def orientation_finding(trials: list[Trial]) -> Finding:
     best = trials[0].residual
     alike = [trial for trial in trials if trial.residual <= best * (1 + ALIKE)]
     simplest, *_ = by_length = sorted(alike, key=lambda trial: len(trial.hypothesis.flags))
-    as_simple = [
-        trial
-        for trial in by_length[1:]
-        if len(trial.hypothesis.flags) == len(simplest.hypothesis.flags)
-    ]
+    # a symmetric probe fits with patterns and with positions turned over: name one of each
+    turns_patterns = simplest.hypothesis.orientation != Orientation()
+    other = next(
+        (
+            trial
+            for trial in by_length[1:]
+            if (trial.hypothesis.orientation != Orientation()) != turns_patterns
+        ),
+        None,
+    )
     others = [trial.residual for trial in trials if trial not in alike]
     stored = next(trial.residual for trial in trials if not trial.hypothesis.flags)
     margin = others[0] / best - 1 if others else 0.0
@@ -250,10 +255,12 @@ def orientation_finding(trials: list[Trial]) -> Finding:
         )
         return Finding("orientation", OK, text, evidence)
     if flags and stored / best - 1 > WRONG and margin > DISTINCT:
-        mirrored = "".join(
-            f"; {' '.join(trial.hypothesis.flags)} fits as well, with a mirror image"
-            for trial in as_simple
-        )
+        mirrored = ""
+        if other is not None:
+            mirrored = (
+                f"; {' '.join(other.hypothesis.flags)} fits as well, with a mirror image: the "
+                "probe is symmetric, and the patterns do not tell which of the two is right"
+            )
         text = f"patterns and positions fit when turned by {flags} ({figures}){mirrored}"
         return Finding("orientation", ERROR, text, evidence, flags)
     leaning = f"turned by {flags}" if flags else "as they are stored"
