@@ -7,6 +7,7 @@ ptycho_torch.testing.plugin`. The entry point bears the module's own name, so th
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -382,9 +383,9 @@ def hide_secrets(report: pytest.TestReport, archive: RunArchive) -> None:
 def sections(
     command: str, result: CommandResult, mask: Callable[[str], str]
 ) -> list[tuple[str, str]]:
-    """What a command printed, as pytest shows it under a failing test."""
+    """A command and what it printed, as pytest shows them under a failing test."""
     streams = (("stdout", result.stdout), ("stderr", result.stderr))
-    return [
+    return [(command, mask(shlex.join(result.args)))] + [
         (f"{name} of {command}", mask(shorten(words, SHOWN_LIMIT)))
         for name, words in streams
         if words

@@ -236,7 +236,9 @@ def test_group(run_command, run_archive):
     assert found["test_timeout"]["commands"][0]["stdout"]["bytes"] == len("before\n")
     assert [group["verdict"] for group in found["test_group"]["groups"]] == ["passed", "failed"]
     assert "the image is wrong" in found["test_group"]["groups"][1]["message"]
-    result.stdout.fnmatch_lines(["*stdout of command 1, which succeeded*", "shown on failure"])
+    shown = ["*-- command 1, which succeeded*", "*python* -c *"]
+    shown += ["*stdout of command 1, which succeeded*", "shown on failure"]
+    result.stdout.fnmatch_lines(shown)
 
 
 def test_every_outcome_of_a_test_has_its_verdict(

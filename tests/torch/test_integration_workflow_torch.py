@@ -169,8 +169,9 @@ def _assert_shows_the_object(path: Path, known, archive) -> None:
     agreement = compare(result, known.truth)
     archive.metric("correlation", agreement.correlation, better="higher", tolerance=0.02)
     archive.metric("FRC50", agreement.frc50, unit="Nyquist", better="higher", tolerance=0.1)
-    assert agreement.correlation > 0.95
-    assert agreement.frc50 > 0.5
+    look_at = f"look at {path.with_name('reconstructed_amplitude.png')}"
+    assert agreement.correlation > 0.95, look_at
+    assert agreement.frc50 > 0.5, look_at
     first, last = np.rint(
         [result.positions_px.min(axis=0), result.positions_px.max(axis=0)]
     ).astype(int)
