@@ -147,6 +147,9 @@ def growing(scan, made):
     return kept.counts, kept.probe
 
 
+# What a live view says of the network and of the frames, besides the R-factors.
+KNOWN = {"trained": {"steps": 1}, "beyond_training": [], "missing_share": 0.0}
+
 CONSUMERS = {
     "unrolled_poisson": trained_step("unrolled", "poisson"),
     "unrolled_amplitude": trained_step("unrolled", "amplitude"),
@@ -162,7 +165,7 @@ CONSUMERS = {
     "sample_of_the_doctor": lambda scan, made: vars(take_sample(scan, all_totals=True)),
     "orientation": lambda scan, made: neighbourhood(scan),
     "live_frames": growing,
-    "live_verdict": lambda scan, made: judge(scan, made.truth, 3, 0),
+    "live_verdict": lambda scan, made: judge(scan, made.truth, 3, KNOWN),
     "known_measurement": lambda scan, made: scan_hash(scan),
 }
 

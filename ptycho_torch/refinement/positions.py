@@ -35,7 +35,8 @@ MAX_STEP_PX = 0.3  # largest step of a position in one batch, before momentum
 AFFINE_STEP = 3.0  # of the same Gauss-Newton step, in one epoch
 AFFINE_DAMPING = 1e-3  # share of the mean curvature that is added
 MIN_AFFINE_PX = 0.01  # displacement at the border below which the object is not warped
-SEARCH_RATIO = 2.0  # misfit of a pattern, relative to the median, above which it is searched for
+WELL_PLACED = 0.25  # share of the patterns that lie near their place, whatever the errors
+SEARCH_RATIO = 2.0  # misfit, relative to theirs, above which a pattern is searched for
 SEARCH_GAIN = 0.9  # of its misfit, below which a place that was found is taken
 SEARCH_STEP_PX = 1.5
 SEARCH_REACH_PX = 9.0
@@ -170,7 +171,8 @@ def search_lost(patterns: PreparedPatterns, state: State, index: Tensor) -> int:
     """Look around for patterns that fit much worse than the others, and move them, in place.
 
     A step along the gradient finds a place within a feature of the object; a pattern that lies
-    farther away is tried on a grid.
+    farther away is tried on a grid. The others are the quarter that fits best: where errors are
+    large, most patterns have not found their place yet, and their median says nothing.
 
     Args:
         patterns: All patterns.
@@ -182,7 +184,7 @@ def search_lost(patterns: PreparedPatterns, state: State, index: Tensor) -> int:
     """
     basis = shift_basis(patterns, state.probe, state.components)
     misfits = misfit_of_each(patterns, state.obj, basis, index)
-    lost = index[misfits > SEARCH_RATIO * misfits.median()]
+    lost = index[misfits > SEARCH_RATIO * misfits.quantile(WELL_PLACED)]
     half = patterns.half
     last = half.new_tensor(state.obj.shape) - half
     along = torch.arange(-SEARCH_REACH_PX, SEARCH_REACH_PX + 1e-9, SEARCH_STEP_PX).to(half)

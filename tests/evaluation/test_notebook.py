@@ -66,7 +66,7 @@ def test_a_scan_says_what_was_measured(simulation):
     assert facts["patterns"] == "64 of 32 x 32 detector pixels"
     assert facts["scanned"].startswith(f"{8 * y:.3g} nm x {8 * x:.3g} nm (")
     assert facts["object pixel"] == "8 nm"
-    assert facts["energy"] == "8000 eV"
+    assert facts["energy"] == "8000 eV, photons"
     assert facts["photons per pattern"] == f"{known.photons:.3g}"
     assert facts["concluded"] == "read as counts"
 
