@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ptycho_torch.physics.least_squares import least_squares
 from ptycho_torch.refinement.prepared_patterns import PreparedPatterns
 from ptycho_torch.refinement.step import Descent, State
 
@@ -67,7 +68,7 @@ def remove_open_slope(patterns: PreparedPatterns, state: State) -> None:
     away = patterns.centres - patterns.centres.mean(0)
     design = torch.cat([away, away.new_ones(len(away), 1)], dim=1)
     logarithm = patterns.flux.double().clamp_min(SMALLEST).log()
-    move_slope(patterns, state, torch.linalg.lstsq(design, logarithm).solution[:2] / 2)
+    move_slope(patterns, state, least_squares(design, logarithm)[:2] / 2)
 
 
 def move_slope(patterns: PreparedPatterns, state: State, slope: Tensor) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ptycho_torch.physics.forward import position_gradient
+from ptycho_torch.physics.least_squares import least_squares
 from ptycho_torch.refinement.prepared_patterns import (
     PreparedPatterns,
     expected_counts,
@@ -228,5 +229,5 @@ def affine_part(moved: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         A of ``moved = given + A (given - c) + translation + rest``, (2, 2), and the rest, (N, 2).
     """
     design = torch.cat([given - given.mean(0), given.new_ones(len(given), 1)], dim=1)
-    solution = torch.linalg.lstsq(design, moved - given).solution
+    solution = least_squares(design, moved - given)
     return solution[:2].T, moved - given - design @ solution

@@ -9,6 +9,7 @@ the object with it.
 import torch
 from torch import Tensor
 
+from ptycho_torch.physics.least_squares import least_squares
 from ptycho_torch.physics.probe_shift import frequencies
 from ptycho_torch.physics.propagation import FarField
 from ptycho_torch.refinement.flux import move_slope
@@ -43,7 +44,7 @@ def align_to_probe(patterns: PreparedPatterns, state: State, given: Tensor) -> N
     if patterns.flux is not None:
         directions += tilted
     design = torch.stack([_as_real(one) for one in directions], dim=1)
-    _, _, *found = torch.linalg.lstsq(design, _as_real(given[0])).solution.split(1)
+    _, _, *found = least_squares(design, _as_real(given[0])).split(1)
     ramp = torch.cat(found[:2])
     if isinstance(patterns.propagator, FarField):
         shift, found = torch.cat(found[2:4]), found[2:]

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.physics.incoherent import real_product
+from ptycho_torch.physics.least_squares import least_squares
 from ptycho_torch.physics.probe_shift import frequencies
 from ptycho_torch.refinement.prepared_patterns import PreparedPatterns
 from ptycho_torch.refinement.step import State
@@ -53,7 +54,7 @@ def remove_open_phase(patterns: PreparedPatterns, state: State) -> None:
     away = (patterns.centres - middle).to(patterns.probe_weights.dtype)
     ramps = spectrum_centres(patterns.probe_weights, state)
     design = torch.cat([away, away.new_ones(len(away), 1)], dim=1)
-    slopes = torch.linalg.lstsq(design, ramps).solution[:2]  # (position, ramp)
+    slopes = least_squares(design, ramps)[:2]  # (position, ramp)
     tensor = (slopes + slopes.T) / 2  # G; only a symmetric one is the curvature of a phase
     # 1. object: quadratic phase
     y, x = (
@@ -66,7 +67,7 @@ def remove_open_phase(patterns: PreparedPatterns, state: State) -> None:
         torch.arange(size, dtype=away.dtype, device=away.device) - size / 2
         for size in patterns.shape
     )
-    per_weight = torch.linalg.lstsq(patterns.probe_weights, away @ tensor).solution  # (K, 2)
+    per_weight = least_squares(patterns.probe_weights, away @ tensor)  # (K, 2)
     ramp = per_weight[:, 0, None, None] * y[:, None] + per_weight[:, 1, None, None] * x
     state.components = state.components - 2j * torch.pi * ramp[:, None] * state.probe
     curvature = _phase(-_quadratic(y, x, tensor))
