@@ -80,7 +80,7 @@ bench: $(VENV)/installed
 
 # Simulated measurements with faults, beside Pty-Chi; with SCAN, also a measured scan.
 real-life: $(CLIENTS)/installed
-	$(CLIENTS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test,clients,bench]'
+	$(CLIENTS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	OMP_NUM_THREADS=1 $(THREADS) $(CLIENTS)/bin/python benchmarks/real_life.py --output_dir build/real_life $(if $(SCAN),--star $(SCAN))
 
 clean:
