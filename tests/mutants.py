@@ -302,6 +302,13 @@ MUTANTS = [
         MEASUREMENT,
     ),
     Mutant(
+        "positions moved beyond the canvas",
+        "refinement/positions.py",
+        "within(centres, patterns, canvas_shape))",
+        "centres)",
+        MEASUREMENT + " -k no_move",
+    ),
+    Mutant(
         "a pattern fits its position to the photons that score it",
         "refinement/held_out_halves.py",
         "replace(few, measured=self.fitted,",
@@ -580,6 +587,20 @@ MUTANTS = [
         "(y, x), (dy, dx) = given_px[shown].T, moves[shown].T",
         "(y, x), (dx, dy) = given_px[shown].T, moves[shown].T",
         "tests/evaluation/test_pattern_fit.py",
+    ),
+    Mutant(
+        "a raster turned the wrong way",
+        "data/raster.py",
+        "[cosine * rows - sine * columns, sine * rows + cosine * columns]",
+        "[cosine * rows + sine * columns, cosine * columns - sine * rows]",
+        "tests/io/readers/test_raster.py",
+    ),
+    Mutant(
+        "wavelength of photons for electrons",
+        "data/wavelength.py",
+        "PHOTON_ENERGY_WAVELENGTH / momentum_ev",
+        "PHOTON_ENERGY_WAVELENGTH / energy_ev",
+        "tests/data/test_wavelength.py",
     ),
 ]
 

@@ -44,15 +44,21 @@ def patch_indices(
     Raises:
         ValueError: If a patch reaches beyond its canvas.
     """
-    height, width = patch_shape
+    _check_within(corners, patch_shape, canvas_shape)
     rows, columns = canvas_shape
-    last = corners.new_tensor([rows - height, columns - width])
+    canvas = torch.arange(corners.shape[0], device=corners.device)[:, None, None, None]
+    return canvas * rows * columns + _pixels_of(corners, patch_shape, columns)
+
+
+def _check_within(
+    corners: Tensor, patch_shape: tuple[int, int], canvas_shape: tuple[int, int]
+) -> None:
+    """Raise `ValueError` if a patch reaches beyond its canvas."""
+    last = corners.new_tensor(canvas_shape) - corners.new_tensor(patch_shape)
     if bool(((corners < 0) | (corners > last)).any()):
         raise ValueError(
             f"patches of {patch_shape} pixels reach beyond the canvas of {canvas_shape} pixels"
         )
-    canvas = torch.arange(corners.shape[0], device=corners.device)[:, None, None, None]
-    return canvas * rows * columns + _pixels_of(corners, patch_shape, columns)
 
 
 def _pixels_of(corners: Tensor, patch_shape: tuple[int, int], columns: int) -> Tensor:
@@ -104,9 +110,14 @@ def add_patches(canvas: Tensor, patches: Tensor, corners: Tensor) -> None:
         patches: (B, H, W), of the same dtype; may be an expanded view.
         corners: Whole-pixel minimum corners ``(y, x)``, int64, (B, 2); the patches must lie within
             the canvas.
+
+    Raises:
+        ValueError: On the CPU, if a patch reaches beyond the canvas. On other devices that is not
+            tested, since the host would wait for it.
     """
     columns = canvas.stride(0)
     if canvas.device.type == "cpu":
+        _check_within(corners, (patches.shape[-2], patches.shape[-1]), (len(canvas), columns))
         for (top, left), patch in zip(corners.tolist(), patches, strict=True):
             offset = canvas.storage_offset() + top * columns + left
             canvas.as_strided(patch.shape, (columns, 1), offset).add_(patch)

@@ -114,11 +114,12 @@ class HeldOutHalves:
     def place(self, patterns: PreparedPatterns, state: State, refined: Collection[str]) -> None:
         """Give the held-out patterns, in place, the positions and flux of their first halves."""
         first = self._half(patterns)
+        shape = (int(state.obj.shape[0]), int(state.obj.shape[1]))
         if "positions" in refined:
             search_lost(first, state, first.everything)
-        move(patterns, self.held_out, first.centres)
+        move(patterns, self.held_out, first.centres, shape)
         fitted = self._fit(patterns, state, refined)
-        move(patterns, self.held_out, fitted.centres)
+        move(patterns, self.held_out, fitted.centres, shape)
         if patterns.flux is not None and fitted.flux is not None:
             patterns.flux[self.held_out] = 2 * fitted.flux
 

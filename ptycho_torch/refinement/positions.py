@@ -52,9 +52,7 @@ class PositionObserver:
     """
 
     def __init__(self, patterns: PreparedPatterns, canvas_shape: tuple[int, int]) -> None:
-        self.patterns = patterns
-        self.half = patterns.half
-        self.last = self.half.new_tensor(canvas_shape) - self.half
+        self.patterns, self.canvas_shape = patterns, canvas_shape
         self.velocity = torch.zeros_like(patterns.fractions)
         self.affine = AffineSums(patterns)
 
@@ -65,10 +63,11 @@ class PositionObserver:
         top = slopes.sum((-2, -1)).T.double()  # (B, 2)
         curvature = products[::2].sum((-2, -1)).T.double()
         step = STEP * top / (curvature + DAMPING * curvature.mean(0))
+        step = step.nan_to_num(0.0)  # 0/0 where the object is flat; NaN of a state that diverged
         velocity = MOMENTUM * self.velocity[descent.index] + step.clamp(-MAX_STEP_PX, MAX_STEP_PX)
         self.velocity[descent.index] = velocity
         moved = self.patterns.centres[descent.index] + velocity
-        move(self.patterns, descent.index, torch.minimum(moved.maximum(self.half), self.last))
+        move(self.patterns, descent.index, moved, self.canvas_shape)
 
     def finish_epoch(self, state: State, given: Tensor) -> None:
         """Apply the affine map, and keep the mean position, which the object can follow.
@@ -79,7 +78,8 @@ class PositionObserver:
         """
         apply_affine(self.patterns, state, self.affine.solve(), given.mean(0))
         common = (self.patterns.centres - given).mean(0)
-        move(self.patterns, self.patterns.everything, self.patterns.centres - common)
+        moved = self.patterns.centres - common
+        move(self.patterns, self.patterns.everything, moved, self.canvas_shape)
 
 
 class AffineSums:
@@ -105,7 +105,7 @@ class AffineSums:
         self.products += products.sum(1)
 
     def solve(self) -> Tensor:
-        """The map A, float64, (2, 2), and a new start."""
+        """The map A, float64, (2, 2), and a new start; 0 where the patterns say nothing of it."""
         r = self.offsets
         right = -torch.einsum("ihw,jhw->ij", self.slopes, r).double().reshape(4)
         yy, yx, xx = torch.einsum("phw,jhw,lhw->pjl", self.products, r, r).double()
@@ -114,15 +114,24 @@ class AffineSums:
         damped = normal + AFFINE_DAMPING * normal.diagonal().mean() * torch.eye(4).to(normal)
         self.slopes.zero_()
         self.products.zero_()
-        return AFFINE_STEP * torch.linalg.solve(damped, right).reshape(2, 2)
+        found = torch.linalg.solve_ex(damped, right).result.nan_to_num(0.0, 0.0, 0.0)
+        return AFFINE_STEP * found.reshape(2, 2)
 
 
-def move(patterns: PreparedPatterns, index: Tensor, centres: Tensor) -> None:
-    """Move some patterns, in place, to positions (B, 2)."""
-    placed = placed_at(patterns, centres)
+def move(
+    patterns: PreparedPatterns, index: Tensor, centres: Tensor, canvas_shape: tuple[int, int]
+) -> None:
+    """Move some patterns, in place, to positions (B, 2), or as near as the canvas allows."""
+    placed = placed_at(patterns, within(centres, patterns, canvas_shape))
     patterns.corners[index] = placed.corners
     patterns.fractions[index] = placed.fractions
     patterns.node_weights[index] = placed.node_weights
+
+
+def within(centres: Tensor, patterns: PreparedPatterns, canvas_shape: tuple[int, int]) -> Tensor:
+    """The nearest positions (B, 2) whose patches lie on the canvas ``(Y, X)``."""
+    half = patterns.half
+    return torch.minimum(centres.maximum(half), half.new_tensor(canvas_shape) - half)
 
 
 def apply_affine(patterns: PreparedPatterns, state: State, affine: Tensor, middle: Tensor) -> bool:
@@ -140,9 +149,8 @@ def apply_affine(patterns: PreparedPatterns, state: State, affine: Tensor, middl
     away = patterns.centres - middle
     if not float((away @ affine.T).abs().max()) > MIN_AFFINE_PX:
         return False
-    last = patterns.half.new_tensor(state.obj.shape) - patterns.half
-    centres = (patterns.centres + away @ affine.T).maximum(patterns.half).minimum(last)
-    move(patterns, patterns.everything, centres)
+    shape = (int(state.obj.shape[0]), int(state.obj.shape[1]))
+    move(patterns, patterns.everything, patterns.centres + away @ affine.T, shape)
     state.obj = warped(state.obj, affine, middle)
     state.reset_momentum()
     return True
@@ -186,18 +194,18 @@ def search_lost(patterns: PreparedPatterns, state: State, index: Tensor) -> int:
     basis = shift_basis(patterns, state.probe, state.components)
     misfits = misfit_of_each(patterns, state.obj, basis, index)
     lost = index[misfits > SEARCH_RATIO * misfits.quantile(WELL_PLACED)]
-    half = patterns.half
-    last = half.new_tensor(state.obj.shape) - half
-    along = torch.arange(-SEARCH_REACH_PX, SEARCH_REACH_PX + 1e-9, SEARCH_STEP_PX).to(half)
-    offsets = torch.cat([half.new_zeros(1, 2), torch.cartesian_prod(along, along)])
+    shape = (int(state.obj.shape[0]), int(state.obj.shape[1]))
+    here = patterns.half.new_zeros(1, 2)
+    along = torch.arange(-SEARCH_REACH_PX, SEARCH_REACH_PX + 1e-9, SEARCH_STEP_PX).to(here)
+    offsets = torch.cat([here, torch.cartesian_prod(along, along)])
     found = 0
     for one in lost:
-        places = (patterns.centres[one] + offsets).maximum(half).minimum(last)
+        places = within(patterns.centres[one] + offsets, patterns, shape)
         copies = placed_at(subset_of(patterns, one.expand(len(places))), places)
         tried = misfit_of_each(copies, state.obj, basis, copies.everything)
         best = int(tried.argmin())
         if tried[best] < SEARCH_GAIN * tried[0]:
-            move(patterns, one[None], places[best][None])
+            move(patterns, one[None], places[best][None], shape)
             found += 1
     return found
 

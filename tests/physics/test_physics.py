@@ -18,6 +18,7 @@ from ptycho_torch.physics.forward import (
 )
 from ptycho_torch.physics.noise import amplitude_loss, poisson_loss
 from ptycho_torch.physics.patches import (
+    add_patches,
     extract_patches,
     patch_indices,
     place_patches,
@@ -188,6 +189,10 @@ def test_a_patch_is_the_slice_of_its_corner():
 def test_a_patch_beyond_its_canvas_is_refused(corner):
     with pytest.raises(ValueError, match="beyond the canvas"):
         patch_indices(torch.tensor([[corner]]), (4, 4), (9, 9))
+    canvas = torch.zeros(9, 9)
+    with pytest.raises(ValueError, match="beyond the canvas"):
+        add_patches(canvas, torch.ones(2, 4, 4), torch.tensor([[1, 1], corner]))
+    assert not canvas.any()
 
 
 def test_split_corners_leaves_at_most_half_a_pixel():

@@ -28,7 +28,15 @@ from ptycho_torch.refinement.measurement_refiner import (
     MeasurementOptions,
     MeasurementRefiner,
 )
-from ptycho_torch.refinement.positions import AffineSums, affine_part, move, warped
+from ptycho_torch.refinement.positions import (
+    AffineSums,
+    PositionObserver,
+    affine_part,
+    apply_affine,
+    move,
+    search_lost,
+    warped,
+)
 from ptycho_torch.refinement.prepared_patterns import expected_counts, prepare, shift_basis
 from ptycho_torch.refinement.probe_alignment import align_to_probe
 from ptycho_torch.refinement.probe_change import (
@@ -191,6 +199,10 @@ def prepared(made, **known):
     return patterns, first_state(scan, torch.from_numpy(obj), len(scan.probe), CPU)
 
 
+def obj_shape(state):
+    return tuple(state.obj.shape)
+
+
 def basis_of(patterns, state):
     return shift_basis(patterns, state.probe, state.components)
 
@@ -205,7 +217,7 @@ def test_an_affine_step_at_the_truth_is_zero_and_leads_back_to_it_from_elsewhere
         sums = AffineSums(patterns)
         centres = patterns.centres + (patterns.centres - middle) @ affine.T
         moved = prepared(simulated())[0]
-        move(moved, index, centres)
+        move(moved, index, centres, obj_shape(state))
         obj = warped(state.obj, affine, middle)
         descent = descent_of(moved, obj, basis_of(moved, state), index)
         sums.add(*position_gradient(descent.exit_waves, descent.probes, descent.patches))
@@ -249,6 +261,73 @@ def test_the_open_slope_of_the_flux_changes_no_pattern():
     assert torch.allclose(patterns.flux, torch.ones(100))
     # not exactly: the sub-pixel shift of a noisy probe is interpolated; a wrong sign gives 0.2
     assert (after - before).abs().sum() < 1e-3 * before.sum()
+
+
+def at_the_border(patterns, state):
+    """Half of the patterns moved into a corner of the canvas, so that their mean moves too."""
+    index = patterns.everything[::2]
+    move(patterns, index, patterns.centres[index] + 1e3, obj_shape(state))
+
+
+def remove_the_common_shift(patterns, state):
+    given = patterns.centres
+    at_the_border(patterns, state)
+    PositionObserver(patterns, obj_shape(state)).finish_epoch(state, given + 40.0)
+
+
+def shear_strongly(patterns, state):
+    affine = torch.tensor([[0.9, -0.3], [0.2, 0.9]], dtype=torch.float64)
+    apply_affine(patterns, state, affine, patterns.centres.mean(0))
+
+
+def search_at_the_border(patterns, state):
+    at_the_border(patterns, state)
+    search_lost(patterns, state, patterns.everything[:10])
+
+
+def step_past_the_border(patterns, state):
+    at_the_border(patterns, state)
+    observer = PositionObserver(patterns, obj_shape(state))
+    observer.velocity += 9.0
+    observer.add(descent_of(patterns, state.obj, basis_of(patterns, state), patterns.everything))
+
+
+def place_the_held_out_ones(patterns, state):
+    at_the_border(patterns, state)
+    HeldOutHalves(patterns, patterns.everything[:10], 0).place(patterns, state, ("positions",))
+
+
+MOVES = (
+    remove_the_common_shift,
+    shear_strongly,
+    search_at_the_border,
+    step_past_the_border,
+    place_the_held_out_ones,
+)
+
+
+@pytest.mark.parametrize("move_positions", MOVES, ids=lambda one: one.__name__)
+def test_no_move_of_the_positions_leads_a_patch_beyond_the_canvas(move_positions):
+    """There a patch would be cut from, and added to, the opposite border."""
+    patterns, state = prepared(simulated())
+    before = patterns.centres
+    move_positions(patterns, state)
+    last = torch.tensor(obj_shape(state)) - torch.tensor(patterns.shape)
+    assert not torch.equal(patterns.centres, before)
+    assert (patterns.corners >= 0).all()
+    assert (patterns.corners <= last).all()
+
+
+@pytest.mark.parametrize("level", [0.0, float("nan")], ids=["flat and dark", "diverged"])
+def test_patterns_that_tell_no_direction_move_no_position(level):
+    patterns, state = prepared(simulated())
+    before = patterns.centres
+    state.obj = torch.full_like(state.obj, level)
+    observer = PositionObserver(patterns, obj_shape(state))
+    observer.add(descent_of(patterns, state.obj, basis_of(patterns, state), patterns.everything))
+    assert torch.equal(patterns.centres, before)
+    observer.finish_epoch(state, before)
+    assert torch.equal(patterns.centres, before)
 
 
 def unlikeness(probe, other):
@@ -316,7 +395,7 @@ def test_a_held_out_pattern_at_a_wrong_place_is_scored_at_its_own():
     halves = HeldOutHalves(patterns, held_out, 0)
     right = halves.scores(patterns, state, ())
     moved, _ = prepared(simulated())
-    move(moved, held_out, moved.centres[held_out] + 0.5)
+    move(moved, held_out, moved.centres[held_out] + 0.5, obj_shape(state))
     wrong, fitted = (halves.scores(moved, state, refined) for refined in ((), ("positions",)))
     assert wrong.median() > 2 * right.median()
     assert fitted.median() < 1.1 * right.median()
