@@ -112,6 +112,11 @@ class Scan:
     probe_components: NDArray[np.complex64] | None = None
     probe_weights: NDArray[np.float32] | None = None
 
+    @property
+    def is_far_field(self) -> bool:
+        """Whether the patterns are far-field ones."""
+        return self.fresnel_number is None
+
     def __post_init__(self) -> None:
         if len(self.counts.shape) != 3 or self.counts.shape[0] == 0:
             raise InputError(
@@ -301,6 +306,7 @@ class Reconstruction:
             ``probe + sum_k probe_weights[n, k] probe_components[k]``; None where it does not
             change.
         probe_weights: Of the components in each pattern, float32, (N, K); None without components.
+        is_far_field: Whether the patterns are far-field ones.
     """
 
     object: NDArray[np.complex64]
@@ -315,6 +321,7 @@ class Reconstruction:
     background: NDArray[np.float32] | None = None
     probe_components: NDArray[np.complex64] | None = None
     probe_weights: NDArray[np.float32] | None = None
+    is_far_field: bool = True
 
     def plot(self) -> Figure:
         """A figure of amplitude and phase of the object, and of the probe."""

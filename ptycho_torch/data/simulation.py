@@ -194,6 +194,7 @@ def measure(
         pixel_size_m=setup.object_pixel_m(shape),
         instrument=setup.instrument,
         flux=draw_flux(count, faults, seed),
+        is_far_field=setup.fresnel_number is None,
     )
     if faults.probe_drift:
         components, weights = drifting_probe(probe, scan_time(count), faults.probe_drift)

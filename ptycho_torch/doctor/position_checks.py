@@ -185,7 +185,10 @@ def check_experiment(scan: Scan, sample: Sample) -> Finding:
     known, shape = scan.instrument, scan.mask.shape
     computed = known.object_pixel_m((shape[0], shape[1]))
     if scan.fresnel_number is not None:
-        text = f"near field: Fresnel number {scan.fresnel_number[1]:.3g} of an object pixel"
+        text = (
+            f"near field of {known.radiation}: Fresnel number {scan.fresnel_number[1]:.3g} of an "
+            "object pixel"
+        )
         return Finding("experiment", OK, text, {"fresnel_number": scan.fresnel_number[1]})
     if known.energy_ev is not None and not ENERGIES_EV[0] <= known.energy_ev <= ENERGIES_EV[1]:
         text = f"an energy of {known.energy_ev:.3g} eV is beyond any instrument: its unit is wrong"
@@ -218,7 +221,10 @@ def check_experiment(scan: Scan, sample: Sample) -> Finding:
                 "distance and detector"
             )
             return Finding("experiment", ERROR, text, evidence, "--pixel_size_m")
-    pixel = f"object pixel {computed[1]:.4g} m, wavelength {known.wavelength_m:.4g} m"
+    pixel = (
+        f"object pixel {computed[1]:.4g} m, wavelength {known.wavelength_m:.4g} m of "
+        f"{known.radiation}"
+    )
     if fresnel < 1:
         text = f"far field: Fresnel number at most {fresnel:.2g}, {pixel}"
         return Finding("experiment", OK, text, evidence)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ptycho_torch.config import InferenceConfig
 from ptycho_torch.config.yaml_file import read_yaml
-from ptycho_torch.data.scan import Reconstruction
+from ptycho_torch.data.scan import Instrument, Reconstruction
 from ptycho_torch.errors import InputError
 from ptycho_torch.evaluation.pattern_fit import PatternFit, read_fit
 from ptycho_torch.evaluation.plots import half_period_m, length_text
@@ -178,11 +178,19 @@ def _facts(run: Run) -> Facts:
             ("Network", f"{weights}, trained {_steps(said['trained'])}{digest}"),
             ("Resolution", _resolved(run)),
             ("Found about the measurement", "; ".join(_findings(run)) or _nothing_found(run)),
+            ("Radiation", _radiation(run.result.instrument)),
             ("Object pixel", length_text(max(pixel)) if pixel else "not known"),
             ("Started", said.get("started", "not known").replace("T", " ")),
             ("Took", f"{said.get('total_s', said['duration_s']):.3g} s on {said['device']}"),
         ]
     )
+
+
+def _radiation(known: Instrument) -> str:
+    """What was diffracted, with energy and wavelength where they are known."""
+    if known.energy_ev is None:
+        return f"{known.radiation}, energy not known"
+    return f"{known.radiation} of {known.energy_ev:.6g} eV, wavelength {known.wavelength_m:.5g} m"
 
 
 def _resolved(run: Run) -> str:

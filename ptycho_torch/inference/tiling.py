@@ -103,6 +103,7 @@ def reconstruct_scan(
         background=scan.background,
         probe_components=scan.probe_components,
         probe_weights=scan.probe_weights,
+        is_far_field=scan.is_far_field,
     )
 
 

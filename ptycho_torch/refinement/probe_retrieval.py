@@ -130,6 +130,9 @@ def refine_from_uniform(scan: Scan, options: RefineOptions) -> RefinementResult:
         probe=scan.need_probe(),
         positions_px=scan.positions_px,
         scan_index=scan.scan_index,
+        pixel_size_m=scan.pixel_size_m,
+        instrument=scan.instrument,
+        is_far_field=scan.is_far_field,
     )
     return refine(scan, empty, options)
 

@@ -326,6 +326,7 @@ class Live:
             scan_index=scan.scan_index,
             pixel_size_m=scan.pixel_size_m,
             instrument=scan.instrument,
+            is_far_field=scan.is_far_field,
         )
 
     def _save(self) -> None:

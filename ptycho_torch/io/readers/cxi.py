@@ -19,6 +19,7 @@ from ptycho_torch.io.readers.hdf5 import (
     PROBE_KINDS,
     find_dataset,
     lengths,
+    marked_near_field,
     need_dataset,
     need_group,
     need_patterns,
@@ -67,6 +68,7 @@ def read_cxi(paths: Sequence[Path]) -> RawScan:
         translation = need_dataset(entry, *TRANSLATION)
         moved = check_real(f"{path}: {translation.name}", lengths(translation, "m"), (None, None))
         probe = find_probe(entry, patterns.shape[1:])
+        near_field_pixel = marked_near_field(entry)
         mask, dark = find_dataset(detector, "mask"), find_dataset(detector, "data_dark")
         return RawScan(
             source=str(path),
@@ -82,6 +84,8 @@ def read_cxi(paths: Sequence[Path]) -> RawScan:
             negative_is_zero=True,
             center=beam_center(detector, basis, patterns.shape[1:]),
             instrument=instrument,
+            far_field=None if near_field_pixel is None else False,
+            object_pixel_m=near_field_pixel,
             wavelength_stated=wavelength_stated,
             notes=("the detector's basis vectors give the direction of the positions",)
             if stated

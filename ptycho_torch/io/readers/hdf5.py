@@ -279,6 +279,27 @@ def with_radiation(item: h5py.HLObject, known: Instrument) -> Instrument:
     )
 
 
+def marked_near_field(item: h5py.HLObject) -> tuple[float, float] | None:
+    """Object pixel ``(y, x)`` in metres of near-field patterns that this package wrote, else None.
+
+    Raises:
+        InputError: If it is not two numbers above 0.
+    """
+    if number_attribute(item, "far_field") in (None, 1.0):
+        return None
+    pixel = np.ravel(np.asarray(item.attrs.get("object_pixel_m", ())))
+    if (
+        pixel.shape != (2,)
+        or pixel.dtype.kind not in "iuf"
+        or not np.all(np.isfinite(pixel) & (pixel > 0))
+    ):
+        raise InputError(
+            f"{item.file.filename}: attribute object_pixel_m of {item.name} is {pixel.tolist()}; "
+            "expected two numbers above 0"
+        )
+    return float(pixel[0]), float(pixel[1])
+
+
 def lengths(dataset: h5py.Dataset, default: str) -> NDArray[np.float64]:
     """Numbers in metres.
 

@@ -105,7 +105,7 @@ def read_npz(paths: Sequence[Path]) -> RawScan:
             radiation=stated_radiation(path, arrays.get("radiation")),
         ),
         object_pixel_m=_pair(path, arrays, "pixel_size_m"),
-        far_field=_far_field(path, arrays.get("far_field")),
+        far_field=stated_far_field(path, arrays.get("far_field")),
         notes=(*notes, *origin_notes, *([same] if same else ())),
     )
 
@@ -211,8 +211,12 @@ def _size(path: Path, arrays: Arrays, key: str) -> list[float] | list[None]:
     return np.broadcast_to(values.ravel(), count).astype(float).tolist()
 
 
-def _far_field(path: Path, value: NDArray | None) -> bool | None:
-    """Whether the patterns are far-field ones; None where nothing is said."""
+def stated_far_field(path: Path, value: NDArray | None) -> bool | None:
+    """Whether the patterns are far-field ones; None where nothing is said.
+
+    Raises:
+        InputError: If it is neither True nor False.
+    """
     if value is None:
         return None
     if value.dtype.kind not in "bi" or value.size != 1:

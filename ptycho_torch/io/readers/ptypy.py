@@ -14,6 +14,7 @@ from ptycho_torch.io.readers.checks import check_index, check_real
 from ptycho_torch.io.readers.hdf5 import (
     find_dataset,
     lengths,
+    marked_near_field,
     need_dataset,
     need_patterns,
     open_hdf5,
@@ -87,6 +88,7 @@ def read_ptyd(paths: Sequence[Path]) -> RawScan:
             ),
             wavelength_stated="radiation" in meta.attrs,
             far_field=None if kind is None else "near" not in text(kind),
+            object_pixel_m=marked_near_field(meta),
             notes=tuple(notes),
         )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ptycho_torch.data.scan import Instrument, Reconstruction
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.file_kind import kind_of_file
-from ptycho_torch.io.readers.npz import DAMAGE, plain_reason, stated_radiation
+from ptycho_torch.io.readers.npz import DAMAGE, plain_reason, stated_far_field, stated_radiation
 
 REQUIRED = ("object", "coverage", "origin_yx", "probe", "positions_px", "scan_index")
 MEASUREMENT = ("flux", "background", "probe_components", "probe_weights")
@@ -33,7 +33,9 @@ def read_reconstruction(path: Path) -> Reconstruction:
                 )
             measured = [key for key in MEASUREMENT if key in archive.files]
             fields = {key: archive[key] for key in (*REQUIRED, *measured)}
-            radiation = archive["radiation"] if "radiation" in archive.files else None
+            radiation, far_field = (
+                archive[key] if key in archive.files else None for key in ("radiation", "far_field")
+            )
             known = {key: archive[key].ravel().tolist() for key in OPTIONAL if key in archive.files}
     except DAMAGE as error:
         if isinstance(error, InputError):
@@ -52,6 +54,7 @@ def read_reconstruction(path: Path) -> Reconstruction:
             detector_pixel_m=(detector[0], detector[-1]) if detector else None,
             radiation=stated_radiation(path, radiation),
         ),
+        is_far_field=stated_far_field(path, far_field) is not False,
     )
 
 

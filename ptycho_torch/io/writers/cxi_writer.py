@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.io.run_dir import RunDir
-from ptycho_torch.io.writers.hdf5_writer import new_hdf5, store_patterns
+from ptycho_torch.io.writers.hdf5_writer import mark_near_field, new_hdf5, store_patterns
 from ptycho_torch.io.writers.si_geometry import SiGeometry, in_metres, log_omitted
 
 VERSION = 160
@@ -85,6 +85,7 @@ def _write_experiment(file: h5py.File, geometry: SiGeometry) -> None:
     translation[:, 0], translation[:, 1] = geometry.positions_m[:, 1], geometry.positions_m[:, 0]
     file[TRANSLATION] = translation
     file["/entry_1/data_1/translation"] = h5py.SoftLink(TRANSLATION)
+    mark_near_field(file["/entry_1"], geometry)
     detector["translation"] = h5py.SoftLink(TRANSLATION)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ptycho_torch.data.lazy_patterns import PatternArray, blocks
 from ptycho_torch.io.files import atomic_write
+from ptycho_torch.io.writers.si_geometry import SiGeometry
 
 
 @contextlib.contextmanager
@@ -43,6 +44,16 @@ class PatientFile(io.FileIO):
             except OSError as error:
                 self.error = error
         return len(view)
+
+
+def mark_near_field(item: h5py.HLObject, geometry: SiGeometry) -> None:
+    """Say, in attributes of our own, that patterns are near-field ones, and of which pixel.
+
+    Formats without a place for it leave a reader to guess, and the magnification unknown.
+    """
+    if not geometry.is_far_field:
+        item.attrs["far_field"] = False
+        item.attrs["object_pixel_m"] = geometry.pixel_m
 
 
 def store_patterns(group: h5py.Group, name: str, counts: PatternArray) -> h5py.Dataset:

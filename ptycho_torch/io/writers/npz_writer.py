@@ -48,18 +48,20 @@ def write_scan(path: Path, scan: Scan) -> None:
     fields["scan_index"] = scan.scan_index
     if not scan.mask.all():
         fields["bad_pixels"] = ~scan.mask
-    if scan.fresnel_number is not None:
-        fields["far_field"] = np.asarray(False)
     write_npz(path, fields | _known_sizes(scan))
 
 
 def _known_sizes(item: Scan | Reconstruction) -> dict[str, NDArray]:
-    """Object pixel and known facts about the experiment."""
+    """Object pixel, known facts about the experiment, and whether it is in the near field."""
     known = {"pixel_size_m": item.pixel_size_m, **vars(item.instrument)}
     radiation = known.pop("radiation")
-    fields = {
+    fields: dict[str, NDArray] = {
         key: np.asarray(value, dtype=np.float64)
         for key, value in known.items()
         if value is not None
     }
-    return fields if radiation == "photons" else fields | {"radiation": np.asarray(radiation)}
+    if radiation != "photons":
+        fields["radiation"] = np.asarray(radiation)
+    if not item.is_far_field:
+        fields["far_field"] = np.asarray(False)
+    return fields

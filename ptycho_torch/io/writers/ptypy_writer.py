@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ptycho_torch.data.scan import Scan
-from ptycho_torch.io.writers.hdf5_writer import new_hdf5, store_patterns
+from ptycho_torch.io.writers.hdf5_writer import mark_near_field, new_hdf5, store_patterns
 from ptycho_torch.io.writers.si_geometry import in_metres, log_omitted
 
 
@@ -28,6 +28,7 @@ def write_scan(path: Path, scan: Scan) -> None:
         meta["shape"] = np.array(scan.pattern_shape)
         meta["center"] = np.array(scan.pattern_shape) // 2
         meta["propagation"] = "farfield" if geometry.is_far_field else "nearfield"
+        mark_near_field(meta, geometry)
         meta["weight2d"] = scan.mask.astype(np.float32)
         chunk = file.create_group("chunks/0")
         store_patterns(chunk, "data", scan.counts)

@@ -83,7 +83,7 @@ def in_metres(item: Scan | Reconstruction, format_name: str) -> SiGeometry:
         detector_pixel_m=known.detector_pixel_m,
         pixel_m=pixel,
         positions_m=item.positions_px * np.array(pixel),
-        is_far_field=isinstance(item, Reconstruction) or item.fresnel_number is None,
+        is_far_field=item.is_far_field,
     )
 
 
