@@ -15,6 +15,13 @@ POSITIONS_FROM = 5  # epoch; before that the object is too rough to move positio
 SEED = 0
 
 
+def import_ptychi() -> None:
+    """Import what a reconstruction needs of Pty-Chi; also to see how long that takes."""
+    if "torchvision" not in sys.modules:
+        stand_in_for_torchvision()
+    import ptychi.api.task  # noqa: F401
+
+
 def reconstruct_by_lsqml(scan: Scan, *, modes: int, opr_modes: int) -> tuple[Reconstruction, float]:
     """The reconstruction with all corrections that LSQ-ML offers, and its CPU seconds.
 
@@ -28,12 +35,11 @@ def reconstruct_by_lsqml(scan: Scan, *, modes: int, opr_modes: int) -> tuple[Rec
             since without one the intensity of a pattern has no effect.
 
     Returns:
-        The reconstruction in the frame of the scan, with the flux, and seconds.
+        The reconstruction in the frame of the scan, with the flux, and seconds without imports.
     """
     import torch
 
-    if "torchvision" not in sys.modules:
-        stand_in_for_torchvision()
+    import_ptychi()
     from ptychi import api, utils
     from ptychi.api.task import PtychographyTask
 

@@ -361,6 +361,9 @@ def ptychi_figures(made: Simulation, folder: Path, case: Case) -> Figures:
         )
     except (IndexError, RuntimeError, ValueError) as error:
         return Figures(failure=f"{PTYCHI}: {error}")
+    seconds += run_command(
+        [sys.executable, "-c", "import lsqml; lsqml.import_ptychi()"], cwd=Path(__file__).parent
+    ).cpu_s
     write_reconstruction(image, result)
     write_json(kept, {"scan": key.hexdigest(), "cpu_s": seconds})
     return replace(figures_of(result, made), cpu_s=seconds)
