@@ -30,6 +30,7 @@ ENOUGH_GAIN = 0.05  # relative fall of the score by more modes or components
 SUSPICIOUS_BACKGROUND = 0.005  # share of the light; more may be a partly coherent beam
 COMPONENTS = 2  # of a probe that changes, where "auto" tries them
 EXPLAINED = 1.05  # misfit in units of noise, below which no modes and components are tried,
+MODEL_PX = 0.01  # rms of moves, below which they may make up for the model's interpolated shifts
 MOST = 0.75  # where this share of the held-out patterns has less
 
 
@@ -127,6 +128,8 @@ def needed(refiner: MeasurementRefiner, joint: Joint) -> Joint:
     What can be left out at once, with the rest as it is, is not needed. Where that makes the score
     worse, the rest may adapt for a few epochs before the verdict.
     """
+    if "positions" not in refiner.options.asked_for() and _hardly_moved(refiner, joint):
+        joint = refiner.without(joint, {"positions"})
     tested = [name for name in PARAMETERS if name in joint.refined - refiner.options.asked_for()]
     if len(joint.state.components):
         tested = [name for name in tested if name != "probe"]
@@ -151,3 +154,9 @@ def needed(refiner: MeasurementRefiner, joint: Joint) -> Joint:
             return simple
         needless.remove(max(needless, key=lambda name: losses[name].fall))
     return complete
+
+
+def _hardly_moved(refiner: MeasurementRefiner, joint: Joint) -> bool:
+    """Whether all positions are, but for a shift of all, where the file has them."""
+    moves = joint.patterns.centres - refiner.prepared.centres
+    return float((moves - moves.mean(0)).square().mean().sqrt()) < MODEL_PX

@@ -21,13 +21,14 @@ from ptycho_torch.refinement import RefineOptions
 from ptycho_torch.refinement.flux import FluxObserver, remove_open_slope
 from ptycho_torch.refinement.held_out_halves import HeldOutHalves, gain
 from ptycho_torch.refinement.joint_refinement import first_state
-from ptycho_torch.refinement.measurement import refine_measurement
+from ptycho_torch.refinement.measurement import _on_canvas, refine_measurement
 from ptycho_torch.refinement.measurement_findings import describe
 from ptycho_torch.refinement.measurement_refiner import (
     MARGIN_PX,
     MeasurementOptions,
     MeasurementRefiner,
 )
+from ptycho_torch.refinement.measurement_trials import needed
 from ptycho_torch.refinement.positions import (
     AffineSums,
     PositionObserver,
@@ -470,3 +471,21 @@ def test_a_refiner_leaves_the_scan_that_it_was_given():
         refiner.refine_all()
     assert np.array_equal(made.scan.positions_px, given)
     assert torch.equal(refiner.prepared.centres, refiner.given)
+
+
+@pytest.mark.parametrize("switch", ["auto", "on"])
+def test_moves_as_small_as_the_models_own_errors_are_no_finding(switch):
+    """At 1e12 photons the patterns tell positions to 1e-4 px, and what interpolation leaves."""
+    made = simulate_scan(photons=1e12, n_side=6, step_px=4.0, pattern_size=32, seed=4)
+    rng = np.random.default_rng(0)
+    given = made.scan.positions_px + rng.normal(0, 0.005, made.scan.positions_px.shape)
+    refiner = MeasurementRefiner(
+        replace(made.scan, positions_px=given), MeasurementOptions(positions=switch)
+    )
+    joint = refiner.start(_on_canvas(made.truth, refiner), {"positions"})
+    away = torch.from_numpy(made.scan.positions_px - given)
+    with torch.no_grad():
+        centres = joint.patterns.centres + away
+        move(joint.patterns, joint.patterns.everything, centres, refiner.shape)
+        kept = needed(refiner, joint).refined
+    assert kept == ({"positions"} if switch == "on" else set())
