@@ -18,6 +18,8 @@ CHUNK = 64  # patterns computed at once
 ENOUGH = 1.0  # expected photons of a pixel that is a cell by itself; its variance is at most 3
 # Expected photons of a cell of darker pixels, as in Cochran's rule for Pearson's statistic.
 CELL = 5.0
+MANY = 30.0  # photons, from which on the noise of an amplitude is that of many within 1 %
+LARGEST_COUNT = 80  # photons; with `MANY` expected, more than these come once in 10^14 times
 GRAIN = 2.0**-40  # photons; sums of whole grains have the same bits in any order
 
 
@@ -79,8 +81,8 @@ def empty_r_factor(probe: NDArray[np.complex64], scan: Scan) -> float:
 def noise_r_factor(scan: Scan) -> float:
     """The R-factor of a perfect model, from counting noise alone, within some ten per cent.
 
-    The mean of ``(sqrt(I) - sqrt(n))^2`` is 1/4 where photons are many and 2 I where they are
-    few; I is estimated by the mean pattern.
+    It is the sum of `amplitude_noise` over the pixels, relative to the photons; the expected counts
+    are estimated by the mean pattern.
 
     Args:
         scan: Patterns and mask.
@@ -89,7 +91,24 @@ def noise_r_factor(scan: Scan) -> float:
     for counts in _counts(scan):
         total += counts.sum(dim=0, dtype=torch.float64)
     mean = total.numpy()[scan.mask] / len(scan)
-    return float(np.minimum(2 * mean, 0.25).sum() / mean.sum())
+    return float(amplitude_noise(mean).sum() / mean.sum())
+
+
+def amplitude_noise(expected: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of ``(sqrt(I) - sqrt(n))^2`` over Poisson counts n with the mean I.
+
+    It is ``2 I - 2 sqrt(I) <sqrt(n)>``: 2 I where photons are few, 0.45 at one photon, and 1/4
+    where they are many.
+
+    Args:
+        expected: I, photons, of any shape.
+    """
+    few = np.minimum(expected, MANY)
+    probability, root = np.exp(-few), np.zeros_like(few)
+    for n in range(1, LARGEST_COUNT + 1):
+        probability = probability * (few / n)
+        root += probability * np.sqrt(n)
+    return np.where(expected < MANY, 2 * few - 2 * np.sqrt(few) * root, 0.25)
 
 
 @dataclass(frozen=True)
