@@ -13,41 +13,58 @@ from ptycho_torch.doctor.findings import ERROR, WARNING, Finding, Sample
 from ptycho_torch.doctor.pattern_checks import smooth
 from ptycho_torch.evaluation.plots import plot_order, plot_pattern, plot_probe, save_figure
 
+COLOURS = {ERROR: "tab:red", WARNING: "darkorange"}
+LETTERS = 150  # in a line of the findings, which is as wide as the picture
+LETTER_PT, LINE_IN = 10, 0.22  # size of a letter, and height of its line
 CIRCLES = 2000  # positions up to which beams are drawn; more of them hide each other
 
 
 def save_examination(path: Path, scan: Scan, sample: Sample, findings: list[Finding]) -> None:
     """Write the picture of an examination."""
-    figure = Figure(figsize=(15, 11), layout="constrained")
-    axes = figure.subplots(3, 3)
-    plot_mean(axes[0, 0], scan, sample)
-    plot_positions(axes[0, 1], scan, sample)
+    save_figure(path, draw_examination(scan, sample, findings))
+
+
+def draw_examination(scan: Scan, sample: Sample, findings: list[Finding]) -> Figure:
+    """Patterns, positions, probe and light of a scan, and below them all findings."""
+    lines = finding_lines(findings)
+    text_in = LINE_IN * (len(lines) + 2)
+    figure = Figure(figsize=(15, 11 + text_in), layout="constrained")
+    axes = figure.subplot_mosaic(
+        [
+            ["mean", "positions", "probe"],
+            ["histogram", "light", "light"],
+            ["darkest", "median", "brightest"],
+            ["findings", "findings", "findings"],
+        ],
+        height_ratios=[11 / 3, 11 / 3, 11 / 3, text_in],
+    )
+    plot_mean(axes["mean"], scan, sample)
+    plot_positions(axes["positions"], scan, sample)
     if scan.probe is not None:
-        plot_probe(axes[0, 2], scan.probe, scan.pixel_size_m)
+        plot_probe(axes["probe"], scan.probe, scan.pixel_size_m)
     else:
-        axes[0, 2].text(0.5, 0.5, "no probe", ha="center")
-        axes[0, 2].set_axis_off()
-    plot_histogram(axes[1, 0], scan, sample)
-    plot_light(axes[1, 1], scan, sample)
-    write_findings(axes[1, 2], findings)
+        axes["probe"].text(0.5, 0.5, "no probe", ha="center")
+        axes["probe"].set_axis_off()
+    plot_histogram(axes["histogram"], scan, sample)
+    plot_light(axes["light"], scan, sample)
+    write_findings(axes["findings"], lines)
     order = np.argsort(sample.patterns.sum(axis=(1, 2)))
-    for place, name, number in zip(
-        axes[2], ("darkest", "median", "brightest"), (0, len(order) // 2, -1), strict=True
-    ):
+    for name, number in (("darkest", 0), ("median", len(order) // 2), ("brightest", -1)):
         shown = order[number]
         plot_pattern(
-            place,
+            axes[name],
             sample.patterns[shown],
+            scan,
             title=f"Pattern {sample.indices[shown]}, the {name} of those seen",
         )
     figure.suptitle(scan.source, fontsize=10)
-    save_figure(path, figure)
+    return figure
 
 
 def plot_mean(axes: Axes, scan: Scan, sample: Sample) -> Axes:
     """The mean pattern, bad pixels blank, with the middle of the window and the found centre."""
     mean = np.where(scan.mask, np.maximum(sample.mean, 0.5 / len(sample.patterns)), np.nan)
-    plot_pattern(axes, mean, title="Mean pattern")
+    plot_pattern(axes, mean, scan, title="Mean pattern")
     y, x = ring_centroid(smooth(sample.mean, scan.mask))
     axes.plot(
         mean.shape[1] // 2, mean.shape[0] // 2, "+", color="white", markersize=14, label="middle"
@@ -98,21 +115,21 @@ def plot_light(axes: Axes, scan: Scan, sample: Sample) -> Axes:
     return axes
 
 
-def write_findings(axes: Axes, findings: list[Finding]) -> Axes:
-    """The findings as text."""
-    colours = {ERROR: "tab:red", WARNING: "tab:orange"}
-    axes.set_axis_off()
-    axes.set_title("Findings")
-    for row, finding in enumerate(findings):
+def finding_lines(findings: list[Finding]) -> list[tuple[str, str]]:
+    """The findings as lines of text with their colours."""
+    lines = []
+    for finding in findings:
         text = f"{finding.verdict.upper()}  {finding.check}: {finding.text}"
-        lines = "\n   ".join(textwrap.wrap(text, width=80))
-        written = axes.text(
-            0,
-            0.97 - row / 10,
-            lines,
-            fontsize=7,
-            va="top",
-            color=colours.get(finding.verdict, "black"),
-        )
-        written.set_in_layout(False)
+        colour = COLOURS.get(finding.verdict, "black")
+        wrapped = textwrap.wrap(text, width=LETTERS, subsequent_indent="      ")
+        lines += [(line, colour) for line in wrapped]
+    return lines
+
+
+def write_findings(axes: Axes, lines: list[tuple[str, str]]) -> Axes:
+    """Lines of text with their colours, from top to bottom."""
+    axes.set_axis_off()
+    axes.set_title("Findings", loc="left")
+    for row, (line, colour) in enumerate(lines):
+        axes.text(0, 1 - row / len(lines), line, fontsize=LETTER_PT, va="top", color=colour)
     return axes

@@ -22,9 +22,9 @@ from ptycho_torch.evaluation.metrics.frc import Pair, RingCurves, ring_curves
 from ptycho_torch.evaluation.plots import (
     CRITERION_LABELS,
     half_period_m,
-    length_text,
     save_comparison,
 )
+from ptycho_torch.evaluation.quantity_text import length_text
 from ptycho_torch.io.files import write_json
 from ptycho_torch.io.readers.reconstruction import read_reconstruction
 from ptycho_torch.io.run_dir import RunDir

@@ -19,6 +19,7 @@ from ptycho_torch.evaluation.metrics.frc import RingCurves
 from ptycho_torch.evaluation.metrics.residuals import Residuals
 from ptycho_torch.evaluation.plots import (
     PATTERN_FLOOR,
+    draw_detector_bar,
     draw_scale_bar,
     label_pixels,
     phase_colours,
@@ -113,9 +114,22 @@ def save_residuals(
 
 
 def plot_pair(
-    axes: Sequence[Axes], measured: NDArray[np.float32], expected: NDArray[np.float32]
+    axes: Sequence[Axes],
+    measured: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    pixel_size_m: PairSize,
+    *,
+    near_field: bool,
 ) -> Sequence[Axes]:
-    """A measured pattern and the expected one, (H, W), on a logarithmic scale of the same range."""
+    """A measured pattern and the expected one, (H, W), on a logarithmic scale of the same range.
+
+    Args:
+        axes: Two of them.
+        measured: Photons; NaN is left grey.
+        expected: Photons by the reconstruction.
+        pixel_size_m: Object pixel ``(y, x)``, for the scale bar.
+        near_field: Whether the detector shows the near field.
+    """
     colours = colormaps["magma"].with_extremes(bad=BLANK)
     largest = max(float(np.nanmax(measured)), float(expected.max()), 2 * PATTERN_FLOOR)
     norm = LogNorm(PATTERN_FLOOR, largest)
@@ -126,9 +140,11 @@ def plot_pair(
         drawn = place.imshow(shown, cmap=colours, norm=norm, interpolation="nearest")
         place.set_title(title)
         place.set_axis_off()
+        draw_detector_bar(place, pixel_size_m, width=shown.shape[1], near_field=near_field)
     figure = axes[0].get_figure()
     if figure is not None:
-        figure.colorbar(drawn, ax=list(axes), label="photons / pixel", shrink=0.85)
+        unit = "photons / pixel"
+        figure.colorbar(drawn, ax=list(axes), label=unit, shrink=0.85, location="bottom", pad=0.05)
     return axes
 
 
@@ -143,10 +159,10 @@ def plot_mode(
     phase = np.where(bright, span.on_branch(np.angle(turned).astype(np.float64)), np.nan)
     show_image(
         axes[0], amplitude, title="amplitude", unit="amplitude [√photons]",
-        extent=None, cmap="viridis",
+        extent=None, bar_at="bottom", cmap="viridis",
     )  # fmt: skip
     show_image(
-        axes[1], phase, title="phase", unit="phase [rad]", extent=None,
+        axes[1], phase, title="phase", unit="phase [rad]", extent=None, bar_at="bottom",
         cmap=phase_colours(span), vmin=span.low, vmax=span.high,
     )  # fmt: skip
     for place in axes:
@@ -183,7 +199,7 @@ def plot_moves(
     rms = float(np.sqrt(np.mean(moves**2)))
     axes.set_title(f"Corrections of the positions, {rms:.2g} px rms")
     key_px = round_down(ARROW_LENGTH * spacing / times)
-    axes.quiverkey(arrows, 1.04, 0.5, key_px, f"{key_px:g} px", labelpos="S", coordinates="axes")
+    axes.quiverkey(arrows, 1.07, 0.5, key_px, f"{key_px:g} px", labelpos="S", coordinates="axes")
     return draw_scale_bar(label_pixels(axes), pixel_size_m)
 
 

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from ptycho_torch.data.scan import Instrument, Reconstruction, Scan
 from ptycho_torch.evaluation.plots import (
-    length_text,
     plot_amplitude,
     plot_order,
     plot_pattern,
     plot_phase,
     plot_probe,
 )
+from ptycho_torch.evaluation.quantity_text import length_text
 
 SHOWN_DPI = 60  # of the picture in a notebook, which is kept in its file
 PANEL_IN = (4.6, 4.0)  # width and height of each of the pictures side by side
@@ -47,7 +47,7 @@ def figure_of_scan(scan: Scan) -> Figure:
     sampled = np.unique(np.linspace(0, len(scan) - 1, SAMPLED).astype(int))
     mean = np.asarray(scan.counts[sampled], dtype=np.float64).mean(axis=0)
     of = "" if len(sampled) == len(scan) else f" of {len(sampled)}"
-    plot_pattern(axes[0], np.where(scan.mask, mean, np.nan), title=f"Mean pattern{of}")
+    plot_pattern(axes[0], np.where(scan.mask, mean, np.nan), scan, title=f"Mean pattern{of}")
     plot_order(axes[1], scan.positions_px, scan.pixel_size_m)
     if scan.probe is not None:
         plot_probe(axes[2], scan.probe, scan.pixel_size_m)

@@ -1,7 +1,7 @@
 """Pictures. Functions draw data on axes and return them; `save_*` lay out and write a file."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.evaluation.displayed_phase import PhaseRange, phase_range, without_ramp
 from ptycho_torch.evaluation.metrics.agreement import AlignedPair
 from ptycho_torch.evaluation.metrics.frc import RingCurves
+from ptycho_torch.evaluation.quantity_text import frequency_text, length_text
 from ptycho_torch.io.files import atomic_write
 
 SEEN = 0.01  # of the largest coverage; darker pixels are left blank
@@ -61,7 +62,14 @@ Extent = tuple[float, float, float, float]  # left, right, bottom, top
 
 
 def show_image(
-    axes: Axes, image: NDArray, *, title: str, unit: str, extent: Extent | None, **style: object
+    axes: Axes,
+    image: NDArray,
+    *,
+    title: str,
+    unit: str,
+    extent: Extent | None,
+    bar_at: str = "right",
+    **style: object,
 ) -> Axes:
     """An image with its title and a colour bar with its unit.
 
@@ -71,6 +79,7 @@ def show_image(
         title: Above the image.
         unit: Beside the colour bar.
         extent: Left, right, bottom, top of the pixels' outer edges.
+        bar_at: Side of the colour bar: "right" or "bottom".
         **style: For `matplotlib.axes.Axes.imshow`.
     """
     style = {"extent": extent, "interpolation": "nearest"} | style
@@ -79,7 +88,7 @@ def show_image(
     axes.xaxis.set_major_locator(MaxNLocator(TICKS))
     figure = axes.get_figure()
     if figure is not None:
-        figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85)
+        figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85, location=bar_at, pad=0.05)
     return axes
 
 
@@ -164,16 +173,35 @@ def draw_scale_bar(axes: Axes, pixel_size_m: tuple[float, float] | None) -> Axes
     """Draw a scale bar, at most a quarter of the picture, where the pixel size is known."""
     if pixel_size_m is None:
         return axes
+    return _draw_bar(axes, pixel_size_m[1], length_text)
+
+
+def draw_detector_bar(
+    axes: Axes, pixel_size_m: tuple[float, float] | None, *, width: int, near_field: bool
+) -> Axes:
+    """Draw a scale bar in a pattern, where the object pixel is known.
+
+    In the far field it is a spatial frequency, the reciprocal of a period: a detector pixel is
+    ``1 / (W pixel_size_m)``. In the near field a detector pixel is an object pixel, and the bar is
+    a length.
+
+    Args:
+        axes: Where a pattern is drawn, in detector pixels.
+        pixel_size_m: Object pixel ``(y, x)``, in metres.
+        width: Detector pixels W in x.
+        near_field: Whether the detector shows the near field.
+    """
+    if pixel_size_m is None or near_field:
+        return draw_scale_bar(axes, pixel_size_m)
+    return _draw_bar(axes, 1 / (width * pixel_size_m[1]), frequency_text)
+
+
+def _draw_bar(axes: Axes, pixel: float, text: Callable[[float], str]) -> Axes:
+    """A bar of a round length, at most a quarter of the picture, in the unit of a pixel's width."""
     left, right = axes.get_xlim()
-    longest_m = 0.25 * (right - left) * pixel_size_m[1]
-    length_m = round_down(longest_m)
+    length = round_down(0.25 * (right - left) * pixel)
     bar = AnchoredSizeBar(
-        axes.transData,
-        length_m / pixel_size_m[1],
-        length_text(length_m),
-        "lower right",
-        pad=0.3,
-        sep=3,
+        axes.transData, length / pixel, text(length), "lower right", pad=0.3, sep=3
     )
     bar.patch.set(alpha=0.8, linewidth=0)
     axes.add_artist(bar)
@@ -184,11 +212,6 @@ def round_down(value: float) -> float:
     """The largest of 1, 2, 5 times a power of ten that is not above a positive value."""
     decade = 10.0 ** np.floor(np.log10(value))
     return float(max(step * decade for step in (1, 2, 5) if step * decade <= value * (1 + 1e-9)))
-
-
-def length_text(length_m: float) -> str:
-    """A length in nanometres or micrometres, to three digits."""
-    return f"{1e6 * length_m:.3g} µm" if length_m >= 1e-6 else f"{1e9 * length_m:.3g} nm"
 
 
 def label_pixels(axes: Axes) -> Axes:
@@ -211,8 +234,8 @@ def plot_probe(
     return draw_scale_bar(label_pixels(axes), pixel_size_m)
 
 
-def plot_pattern(axes: Axes, counts: NDArray, *, title: str = "Pattern") -> Axes:
-    """A diffraction pattern on a logarithmic scale."""
+def plot_pattern(axes: Axes, counts: NDArray, scan: Scan, *, title: str = "Pattern") -> Axes:
+    """A diffraction pattern of a scan, (H, W), on a logarithmic scale."""
     show_image(
         axes,
         np.maximum(counts, PATTERN_FLOOR),
@@ -224,7 +247,8 @@ def plot_pattern(axes: Axes, counts: NDArray, *, title: str = "Pattern") -> Axes
     )
     axes.set_xlabel("x [detector pixels]")
     axes.set_ylabel("y [detector pixels]")
-    return axes
+    near_field = scan.fresnel_number is not None
+    return draw_detector_bar(axes, scan.pixel_size_m, width=counts.shape[1], near_field=near_field)
 
 
 def plot_order(
@@ -264,7 +288,7 @@ def save_simulation(path: Path, scan: Scan, truth: Reconstruction) -> None:
     plot_amplitude(axes[0, 0], truth)
     plot_phase(axes[0, 1], truth)
     plot_probe(axes[1, 0], truth.probe, truth.pixel_size_m)
-    plot_pattern(axes[1, 1], scan.counts[len(scan) // 2])
+    plot_pattern(axes[1, 1], scan.counts[len(scan) // 2], scan)
     save_figure(path, figure)
 
 
@@ -364,6 +388,6 @@ def _plot_pair(
     for shown, image, which in zip(axes[:2], pair, names, strict=True):
         show_image(shown, image, title=f"{name}: {which}", unit=unit, extent=extent, **colours)
     reach = float(np.percentile(np.abs(difference), 99.5)) or np.finfo(np.float64).tiny
-    style = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
+    style: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
     title = f"{name}: difference"
     show_image(axes[2], difference, title=title, unit=unit, extent=extent, **style)

@@ -6,7 +6,7 @@ does it look like; where does it fit, and how well; how was it made, and how to 
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ from ptycho_torch.config.yaml_file import read_yaml
 from ptycho_torch.data.scan import Instrument, Reconstruction
 from ptycho_torch.errors import InputError
 from ptycho_torch.evaluation.pattern_fit import PatternFit, read_fit
-from ptycho_torch.evaluation.plots import half_period_m, length_text
+from ptycho_torch.evaluation.plots import half_period_m
+from ptycho_torch.evaluation.quantity_text import length_text
 from ptycho_torch.evaluation.report_pictures import (
     coverage_picture,
     kept,
@@ -71,6 +72,7 @@ FIGURES = {
         "image of the refinement", "", "refined, of the network, or the mean of both"
     ),
     "patterns": Figure("patterns", "", "that the image was made from"),
+    "propagator": Figure("propagation", "", "from the sample to the detector"),
     "photons_per_pattern": Figure("photons per pattern", "photons", "of the probe in an exposure"),
     "variation": Figure("variation", "1", "of the object, relative to its mean; 0 is flat"),
     "duration_s": Figure("time of the image", "s", "network and refinement, without the rest"),
@@ -84,6 +86,7 @@ CRITERIA = {"half_bit": "1/2 bit", "one_bit": "1 bit", "one_seventh": "1/7"}
 SHOWN_DIGITS = 12  # of a SHA-256, as many as tell the files of a laboratory apart
 # What a refinement may find out, and the options that ask for it.
 POSITION_FINDINGS = {"positions", "affine"}
+MEASUREMENT_OPTIONS = ("refine_probe", "refine_positions", "refine_flux", "refine_background")
 PROBE_FINDINGS = {"probe", "modes", "probe_change"}
 
 
@@ -160,8 +163,13 @@ def describe(folder: RunDir) -> Page:
     ]
     verdict = run.said.get("verdict", {"level": "", "reasons": []})  # older runs have none
     why = "; ".join(verdict["reasons"])
-    lead: list[Block] = [Note(f"{why[:1].upper()}{why[1:]}.")] if why else []
-    return Page("Reconstruction", sections, lead=[*lead, _facts(run)], verdict=verdict["level"])
+    return Page(
+        "Reconstruction",
+        sections,
+        lead=[_facts(run)],
+        verdict=verdict["level"],
+        reason=_sentence(why) if why else "",
+    )
 
 
 def _facts(run: Run) -> Facts:
@@ -177,7 +185,9 @@ def _facts(run: Run) -> Facts:
             ("Scan", f"{run.options['test_data']}, {said['patterns']} patterns"),
             ("Network", f"{weights}, trained {_steps(said['trained'])}{digest}"),
             ("Resolution", _resolved(run)),
+            ("Fit", _fit(said)),
             ("Found about the measurement", "; ".join(_findings(run)) or _nothing_found(run)),
+            ("Warnings", _counted(said.get("warnings"))),
             ("Radiation", _radiation(run.result.instrument)),
             ("Object pixel", length_text(max(pixel)) if pixel else "not known"),
             ("Started", said.get("started", "not known").replace("T", " ")),
@@ -191,6 +201,28 @@ def _radiation(known: Instrument) -> str:
     if known.energy_ev is None:
         return f"{known.radiation}, energy not known"
     return f"{known.radiation} of {known.energy_ev:.6g} eV, wavelength {known.wavelength_m:.5g} m"
+
+
+def _fit(said: Mapping[str, Any]) -> str:
+    """How well the image explains the patterns, beside the limits of a good and of a bad one."""
+    parts = [
+        f"R {said['r_factor']:.3g}; counting noise alone has {said['r_factor_noise']:.3g}, an "
+        f"empty object {said['r_factor_empty']:.3g}"
+    ]
+    if said.get("chi2_per_dof") is not None:
+        parts.append(f"χ² {said['chi2_per_dof']:.3g} per degree of freedom")
+    if "refinement" in said:
+        parts.append(f"R-free of held-out patterns {said['refinement']['r_free']:.3g}")
+    return "; ".join(parts)
+
+
+def _counted(warnings: Sequence[str] | None) -> str:
+    """How many warnings there are."""
+    if warnings is None:
+        return "not kept by the version that made this"
+    if not warnings:
+        return "none, neither of the run nor of the examination of the scan"
+    return f"{len(warnings)}, below"
 
 
 def _resolved(run: Run) -> str:
@@ -213,7 +245,7 @@ def _findings(run: Run, names: set[str] | None = None) -> list[str]:
 
 def _nothing_found(run: Run) -> str:
     """What it means that the refinement found nothing."""
-    if "refinement" not in run.said:
+    if not any(_is_refined(run, option) for option in MEASUREMENT_OPTIONS):
         return "not tested; infer --refine auto tests it"
     return "nothing to correct"
 
@@ -242,9 +274,11 @@ def _patterns(run: Run) -> list[Section]:
         return [Section("Residuals", [Gallery([residuals])])]
     explained = Note(
         "Best, median and worst by χ². The expected pattern is that of the reconstruction; both "
-        "have the same logarithmic colours. Grey pixels are bad ones."
+        "have the same logarithmic colours. Grey pixels are bad ones. The bar is a length in the "
+        "near field, and else a spatial frequency, one over a period."
     )
-    patterns = Gallery(pattern_pictures(run.fit, run.result))
+    near_field = run.said.get("propagator") == "near_field"  # runs of older versions do not say it
+    patterns = Gallery(pattern_pictures(run.fit, run.result, near_field=near_field))
     residuals_over_scan = Gallery(residual_pictures(run.fit, run.result))
     return [
         Section("Measured and expected patterns", [explained, patterns]),

@@ -33,7 +33,7 @@ from ptycho_torch.evaluation.plots import (
 from ptycho_torch.html.page import Picture
 
 DPI = 120  # of the pictures of the page; 720 pixels for a panel
-PAIR_IN = (5.6, 2.5)  # width and height of two panels side by side
+PAIR_IN = (4.4, 3.2)  # width and height of two panels side by side, with bars of colour below
 MODES = 4  # of the probe that are drawn; the others are weak
 
 
@@ -42,7 +42,7 @@ def kept(path: Path, alt: str) -> Picture:
     return Picture(path.read_bytes(), alt=alt)
 
 
-def pattern_pictures(fit: PatternFit, result: Reconstruction) -> list[Picture]:
+def pattern_pictures(fit: PatternFit, result: Reconstruction, *, near_field: bool) -> list[Picture]:
     """The best, the median and the worst explained pattern, measured and expected."""
     pictures = []
     for name, n, measured, expected in zip(
@@ -54,7 +54,14 @@ def pattern_pictures(fit: PatternFit, result: Reconstruction) -> list[Picture]:
             f"{np.nansum(measured):.3g} photons, R {fit.r_factor[n]:.3g}, "
             f"χ² {fit.chi2_per_dof[n]:.3g}"
         )
-        drawn = _pair(partial(plot_pair, measured=measured, expected=expected), wspace=0.1)
+        plot = partial(
+            plot_pair,
+            measured=measured,
+            expected=expected,
+            pixel_size_m=result.pixel_size_m,
+            near_field=near_field,
+        )
+        drawn = _pair(plot)
         alt = f"The {name} explained pattern, measured and expected, on a logarithmic scale"
         pictures.append(Picture(drawn, alt=alt, caption=caption))
     return pictures
@@ -91,7 +98,7 @@ def probe_pictures(result: Reconstruction) -> list[Picture]:
     power = np.sum(np.abs(result.probe.astype(np.complex128)) ** 2, axis=(1, 2))
     pictures = []
     for n, mode in enumerate(result.probe[:MODES]):
-        drawn = _pair(partial(plot_mode, mode=mode, pixel_size_m=result.pixel_size_m), wspace=0.7)
+        drawn = _pair(partial(plot_mode, mode=mode, pixel_size_m=result.pixel_size_m))
         caption = f"Mode {n + 1} of {len(power)}: {100 * power[n] / power.sum():.3g} % of the light"
         alt = f"Amplitude and phase of mode {n + 1} of the probe"
         pictures.append(Picture(drawn, alt=alt, caption=caption))
@@ -142,12 +149,18 @@ def _single(plot: Callable[[Axes], Axes]) -> bytes:
     return encode_png(figure, dpi=DPI)
 
 
-def _pair(plot: Callable[[Sequence[Axes]], Sequence[Axes]], *, wspace: float) -> bytes:
-    """Two panels side by side as PNG, some way apart in units of their width."""
-    figure = Figure(figsize=PAIR_IN)
-    room = {"left": 0.02, "right": 0.88, "bottom": 0.03, "top": 0.88, "wspace": wspace}
-    plot(list(figure.subplots(1, 2, gridspec_kw=room)))
+def _pair(plot: Callable[[Sequence[Axes]], Sequence[Axes]]) -> bytes:
+    """Two panels side by side as PNG."""
+    figure, axes = pair_panels()
+    plot(axes)
     return encode_png(figure, dpi=DPI)
+
+
+def pair_panels() -> tuple[Figure, list[Axes]]:
+    """A figure of two axes side by side, with room for titles, and for colour bars below."""
+    figure = Figure(figsize=PAIR_IN)
+    room = {"left": 0.03, "right": 0.97, "bottom": 0.17, "top": 0.91, "wspace": 0.06}
+    return figure, list(figure.subplots(1, 2, gridspec_kw=room))
 
 
 def _plot_coverage(axes: Axes, result: Reconstruction) -> Axes:

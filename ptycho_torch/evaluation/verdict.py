@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ptycho_torch.evaluation.quantity_text import length_text, ratio_text
+
 Level = Literal["trust it", "look twice", "do not trust it"]
 LEVELS: tuple[Level, ...] = ("trust it", "look twice", "do not trust it")
 
@@ -21,7 +23,9 @@ FAR_ABOVE_NOISE = 3.0  # times the R-factor of counting noise
 SMALL_R = 0.02  # R-factor below which a multiple of the noise alone is no reason for a doubt
 # Of what an empty object leaves above counting noise; at high dose a good image leaves far more
 # than the noise, and far less than this.
-LEFT_OVER = 0.1
+LEFT_OVER = 0.05
+DARK = 1.0  # R-factor of a model without light
+POOR_R = 0.1  # R-factor above counting noise, of an image that may not show the object at all
 SMALLEST = 1e-12  # R-factor; keeps the share finite where an empty object explains everything
 ENOUGH_FRC = 0.25  # of Nyquist, up to which halves of the data should agree
 FEW = 0.02  # share of the frames; fewer that are missing leave no hole in the picture
@@ -56,6 +60,17 @@ def no_better_than_empty(said: Metrics) -> str:
     )
 
 
+def unlike_the_probe(said: Metrics) -> str:
+    """The patterns are not those of the probe, and the image did not make up for it."""
+    left = said["r_factor"] - said["r_factor_noise"]
+    if said["r_factor_empty"] <= DARK or left <= POOR_R:
+        return ""
+    return (
+        f"the patterns are not those of this probe, which alone explains them worse than no light "
+        f"at all (R {said['r_factor_empty']:.3g}), and the image leaves R {said['r_factor']:.3g}"
+    )
+
+
 def untrained(said: Metrics) -> str:
     """The network had not been trained yet, and its image was not refined."""
     if said["trained"]["steps"] != 0 or "refinement" in said:
@@ -77,7 +92,7 @@ def halves_disagree(said: Metrics) -> str:
 def in_words(frequency: float, said: Metrics) -> str:
     """A spatial frequency in fractions of Nyquist, with its half period where that is known."""
     pixel = said.get("pixel_size_m")
-    length = f", {1e9 * max(pixel) / frequency:.3g} nm half period" if pixel and frequency else ""
+    length = f", {length_text(max(pixel) / frequency)} half period" if pixel and frequency else ""
     return f"{100 * frequency:.0f} % of Nyquist{length}"
 
 
@@ -88,7 +103,7 @@ def above_noise(said: Metrics) -> str:
     if r_image <= FAR_ABOVE_NOISE * r_noise or (r_image <= SMALL_R and left <= LEFT_OVER):
         return ""
     return (
-        f"the misfit is {r_image / r_noise:.2g} times counting noise (R {r_image:.3g} and "
+        f"the misfit is {ratio_text(r_image / r_noise)} times counting noise (R {r_image:.3g} and "
         f"{r_noise:.3g}), and {100 * left:.0f} % of that of an empty object: probe, positions or "
         "model are not right"
     )
@@ -126,7 +141,12 @@ def frames_missing(said: Metrics) -> str:
 
 
 RULES: dict[Level, tuple[Rule, ...]] = {
-    "do not trust it": (no_better_than_empty, untrained, halves_disagree),
+    "do not trust it": (
+        no_better_than_empty,
+        unlike_the_probe,
+        untrained,
+        halves_disagree,
+    ),
     "look twice": (above_noise, fitted_noise, beyond_training, frames_missing),
 }
 

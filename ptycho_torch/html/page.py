@@ -122,12 +122,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: `lead` stands before the first section, `verdict` is a word beside the title."""
+    """A page: `lead` stands before the first section, `verdict` is a word beside the title.
+
+    `reason` says under the title why the verdict is what it is.
+    """
 
     title: str
     sections: Sequence[Section]
     lead: Sequence[Block] = ()
     verdict: str = ""
+    reason: str = ""
 
 
 def render_html(page: Page) -> str:
@@ -143,6 +147,8 @@ def render_html(page: Page) -> str:
         f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(page.sections) > 1 else ""
     )
     badge = f" {cell(Verdict(page.verdict))}" if page.verdict else ""
+    kind = class_of(page.verdict)
+    reason = f'<p class="banner {kind}"><span>{text(page.reason)}</span></p>' if page.reason else ""
     sections = "".join(
         f'<section aria-labelledby="s{at}"><h2 id="s{at}">{text(part.title)}</h2>\n'
         f"{blocks(part.blocks)}</section>\n"
@@ -161,7 +167,7 @@ def render_html(page: Page) -> str:
 </head>
 <body>
 <a class="skip" href="#main">Skip to the content</a>
-<header><h1>{text(page.title)}{badge}</h1>{contents}</header>
+<header><h1>{text(page.title)}{badge}</h1>{reason}{contents}</header>
 <main id="main" tabindex="-1">
 {blocks(page.lead)}{sections}</main>
 </body>
@@ -173,6 +179,7 @@ def render_markdown(page: Page) -> str:
     """The page as Markdown, without pictures and folded text."""
     parts = [
         f"# {literal(page.title)}{f': {literal(page.verdict)}' if page.verdict else ''}",
+        literal(page.reason),
         *map(markdown, page.lead),
     ]
     for section in page.sections:
@@ -211,10 +218,15 @@ def cell(value: Cell) -> str:
     if isinstance(value, Link):
         return f'<a href="{quote(value.path, errors="replace")}">{text(value.text)}</a>'
     if isinstance(value, Verdict):
-        kind, mark = re.sub(r"[^a-z]", "-", value.word), MARKS.get(value.word, "•")
+        kind, mark = class_of(value.word), MARKS.get(value.word, "•")
         shown = f'<span aria-hidden="true">{mark}</span> {text(value.word)}'
         return f'<span class="verdict {kind}">{shown}</span>'
     return text(plain(value))
+
+
+def class_of(verdict: str) -> str:
+    """The class of the style that has the colour of a verdict."""
+    return re.sub(r"[^a-z]", "-", verdict)
 
 
 def block(part: Block) -> str:

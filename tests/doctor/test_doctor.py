@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import h5py
 import numpy as np
@@ -13,8 +14,10 @@ from ptycho_torch import cli
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.data.detector import Orientation
 from ptycho_torch.doctor import examine, take_sample
+from ptycho_torch.doctor.findings import Finding
 from ptycho_torch.doctor.open_scan import open_scan
 from ptycho_torch.doctor.orientation import Hypothesis, Trial, orientation_finding
+from ptycho_torch.doctor.picture import draw_examination
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.writers import write_scan
 
@@ -39,6 +42,23 @@ def test_a_good_scan_ends_with_status_0_and_a_picture(scan_file, tmp_path, capsy
         assert check in printed
     with Image.open(picture) as image:
         assert min(image.size) > 1000
+
+
+def test_many_long_findings_hide_neither_each_other_nor_a_panel(simulation):
+    scan = simulation.scan
+    sample = take_sample(scan, all_totals=True)
+    long = [Finding("orientation", "warning", "word " * 90) for _ in range(18)]
+    figure = draw_examination(scan, sample, long)
+    figure.canvas.draw()
+    (below,) = [one for one in figure.axes if one.get_title(loc="left") == "Findings"]
+    boxes = [text.get_window_extent() for text in below.texts]
+    assert len(boxes) > 2 * len(long)
+    assert boxes[-1].y0 >= 0
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+    for upper, lower in pairwise(boxes):
+        assert upper.y0 >= lower.y1 - 2  # pixels; a box has room for letters that no line has
+    lowest = min(one.get_tightbbox().y0 for one in figure.axes if one is not below)
+    assert below.get_tightbbox().y1 <= lowest
 
 
 def test_a_pattern_in_the_middle_is_off_by_no_negative_zero(simulation):

@@ -1,6 +1,8 @@
 """The fit of the patterns: which are shown, and pictures that show what the numbers say."""
 
 from dataclasses import replace
+from functools import partial
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from ptycho_torch.evaluation.fit_plots import (
 from ptycho_torch.evaluation.metrics.residuals import pattern_residuals
 from ptycho_torch.evaluation.pattern_fit import fit_of_patterns, read_fit, write_fit
 from ptycho_torch.evaluation.plots import panels
+from ptycho_torch.evaluation.report_pictures import pair_panels
 
 
 @pytest.fixture
@@ -77,13 +80,34 @@ def test_the_file_holds_all_of_it(fit, tmp_path):
 def test_both_patterns_have_the_same_logarithmic_colours():
     measured = np.array([[0, 10], [np.nan, 3]], dtype=np.float32)
     expected = np.array([[0.01, 2000], [5, 3]], dtype=np.float32)
-    axes = plot_pair(list(Figure().subplots(1, 2)), measured, expected)
+    axes = plot_pair(list(Figure().subplots(1, 2)), measured, expected, None, near_field=False)
     left, right = (one.images[0] for one in axes)
     assert left.norm is right.norm
     assert (left.norm.vmin, left.norm.vmax) == (0.5, 2000)
     drawn = left.to_rgba(left.get_array())
     assert np.ptp(drawn[1, 0, :3]) == 0, "a bad pixel is grey"
     assert np.ptp(drawn[0, 1, :3]) > 0
+
+
+def test_no_word_of_a_pair_of_panels_is_cut_off_or_hides_another():
+    """Long numbers in the colour bars, and a scale bar with a long name."""
+    many = np.full((16, 16), 3e7, dtype=np.float32)
+    plot = partial(plot_pair, measured=many, expected=many, pixel_size_m=(2e-5, 2e-5))
+    mode = np.full((16, 16), 12345.0 + 2000j, dtype=np.complex64) * np.linspace(1, 1.01, 16)
+    for draw in (
+        partial(plot, near_field=False),
+        partial(plot, near_field=True),
+        partial(plot_mode, mode=mode.astype(np.complex64), pixel_size_m=(2e-5, 2e-5)),
+    ):
+        figure, axes = pair_panels()
+        draw(axes)
+        figure.canvas.draw()
+        left, bottom, right, top = figure.get_tightbbox().extents
+        width, height = figure.get_size_inches()
+        assert (left >= 0, bottom >= 0, right <= width, top <= height) == (True,) * 4
+        boxes = [place.get_tightbbox() for place in figure.axes]
+        for one, other in combinations(boxes, 2):
+            assert not one.padded(-1).overlaps(other.padded(-1))
 
 
 def test_arrows_point_from_the_file_to_the_found_position():

@@ -1,6 +1,7 @@
 """Pictures: no text is cut off, colours are those of the lit area, and scale bars are right."""
 
 import re
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,13 +12,15 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from ptycho_torch.data.scan import Reconstruction
 from ptycho_torch.evaluation.fit_plots import plot_over_scan
 from ptycho_torch.evaluation.plots import (
+    draw_detector_bar,
     draw_scale_bar,
-    length_text,
     panels,
     plot_amplitude,
+    plot_pattern,
     plot_phase,
     plot_probe,
 )
+from ptycho_torch.evaluation.quantity_text import length_text
 
 SHAPES, SCALES = ((40, 400), (400, 40), (200, 200)), (1e-4, 1.0, 1e4)
 
@@ -89,6 +92,34 @@ def test_every_picture_of_the_sample_plane_has_a_scale_bar_where_the_pixel_is_kn
         assert sum(isinstance(artist, AnchoredSizeBar) for artist in axes.artists) == 1
     axes = plot_probe(Figure().subplots(), result.probe, None)
     assert not axes.artists
+
+
+@pytest.mark.parametrize("pixel_m", [5e-12, 3e-9, 32e-9])
+def test_the_bar_of_a_far_field_pattern_is_the_frequency_it_says(pixel_m):
+    """A grating of a whole number of periods has its peak as far from the middle as it says."""
+    width, periods = 64, 8
+    patch = np.exp(2j * np.pi * periods * np.arange(width) / width)[None].repeat(4, axis=0)
+    pattern = np.abs(np.fft.fftshift(np.fft.fft2(patch))) ** 2
+    peak_px = int(pattern.sum(axis=0).argmax()) - width // 2
+    axes = Figure().subplots()
+    axes.imshow(np.zeros((16, width)))
+    draw_detector_bar(axes, (2 * pixel_m, pixel_m), width=width, near_field=False)
+    (bar,) = [artist for artist in axes.artists if isinstance(artist, AnchoredSizeBar)]
+    number, unit = re.fullmatch(r"([0-9.]+) (nm|µm)⁻¹", bar.txt_label.get_text()).groups()
+    frequency = float(number) / {"nm": 1e-9, "µm": 1e-6}[unit]
+    (line,) = bar.size_bar.get_children()
+    period_m = width * pixel_m / periods
+    assert frequency / line.get_width() * peak_px == pytest.approx(1 / period_m)
+    assert 0.1 <= line.get_width() / width <= 0.25
+
+
+def test_every_pattern_has_a_bar_in_its_unit_where_the_pixel_is_known(simulation):
+    far = simulation.scan
+    near = replace(far, fresnel_number=(0.05, 0.05))
+    for scan, unit in ((far, "µm⁻¹"), (near, "nm"), (replace(far, pixel_size_m=None), None)):
+        axes = plot_pattern(Figure().subplots(), scan.counts[0], scan)
+        labels = [bar.txt_label.get_text().split()[1] for bar in axes.artists]
+        assert labels == ([unit] if unit else [])
 
 
 def test_lengths_are_in_the_unit_that_is_read_best():

@@ -71,6 +71,7 @@ def test_the_page_goes_from_the_verdict_over_the_pictures_to_the_versions(run):
         *("Probe", "Positions", "Refinement", "Training", "Figures", "How the file was read"),
         *("To repeat it", "Versions"),
     ]
+    assert text.index('class="banner') < text.index("<nav") < text.index("<h2")
     metrics = json.loads(run.metrics.read_text())
     verdict = metrics["verdict"]
     assert f"</span> {verdict['level']}</span>" in text
@@ -79,6 +80,37 @@ def test_the_page_goes_from_the_verdict_over_the_pictures_to_the_versions(run):
         f"{value:.6g}" in text
         for value in (metrics["r_factor"], metrics["chi2_per_dof"], metrics["refinement"]["r_free"])
     )
+
+
+def test_the_head_has_the_fit_and_says_whether_anything_warned(run, tmp_path):
+    metrics = json.loads(run.metrics.read_text())
+    head = html.unescape(run.report.read_text().split("<section")[0])
+    for value in (
+        *(metrics[name] for name in ("r_factor", "r_factor_noise", "r_factor_empty")),
+        *(metrics["chi2_per_dof"], metrics["refinement"]["r_free"]),
+    ):
+        assert f"{value:.3g}" in head
+    assert f"{len(metrics['warnings'])}, below" in head if metrics["warnings"] else "none" in head
+    warned = RunDir(shutil.copytree(run.path, tmp_path / "warned"))
+    for warnings, text in (([], "none, neither"), (["the beam flickers", "b"], "2, below")):
+        warned.metrics.write_text(json.dumps(metrics | {"warnings": warnings}))
+        assert cli.main(["report", str(warned.path)]) == 0
+        page = html.unescape(warned.report.read_text())
+        assert text in page.split("<section")[0]
+        assert all(one in page for one in warnings)
+
+
+@pytest.mark.parametrize(("refine", "text"), [("5", "not tested"), ("auto", "nothing to correct")])
+def test_a_measurement_that_was_not_tested_is_not_called_right(run, tmp_path, refine, text):
+    """A number of epochs refines the image alone."""
+    copied = RunDir(shutil.copytree(run.path, tmp_path / "copied"))
+    metrics = json.loads(copied.metrics.read_text())
+    metrics["refinement"]["findings"] = []
+    copied.metrics.write_text(json.dumps(metrics))
+    options = yaml.safe_load(copied.config.read_text()) | {"refine": refine}
+    copied.config.write_text(yaml.safe_dump(options))
+    assert cli.main(["report", str(copied.path)]) == 0
+    assert text in copied.report.read_text().split("<section")[0]
 
 
 def test_the_page_says_what_was_read_with_which_weights_and_when(run, scan_file, trained):

@@ -19,6 +19,7 @@ GOOD = {
 }
 CASES = {
     "no_better_than_empty": {"r_factor": 0.08},
+    "unlike_the_probe": {"r_factor": 0.16, "r_factor_empty": 1.6},
     "untrained": {"trained": {"steps": 0}, "refinement": None},
     "halves_disagree": {"frc_halves": {"resolution_of_nyquist": {"half_bit": 0.1}}},
     "above_noise": {"r_factor": 0.05, "refinement": None},
@@ -61,6 +62,29 @@ def test_a_small_misfit_that_is_a_good_part_of_that_of_an_empty_object_is_no_goo
     assert verdict.level == "look twice"
     assert "14 times counting noise" in verdict.reasons[0]
     assert "20 % of that of an empty object" in verdict.reasons[0]
+
+
+def test_an_image_of_positions_that_are_a_pixel_wrong_is_looked_at_twice():
+    """Simulated: R five times counting noise, amplitude SSIM 0.79, 1/2 bit at half of Nyquist."""
+    figures = {"r_factor": 0.00895, "r_factor_noise": 0.0016, "r_factor_empty": 0.0854}
+    assert verdict_on(said(**figures, refinement=None)).level == "look twice"
+
+
+def test_a_strong_scatterer_that_is_explained_is_trusted():
+    """Its light goes elsewhere than that of the probe alone, which is no fault of an image."""
+    figures = {"r_factor": 0.02, "r_factor_noise": 0.01, "r_factor_empty": 1.3}
+    assert verdict_on(said(**figures, refinement=None)).level == "trust it"
+
+
+def test_reasons_have_no_powers_of_ten():
+    figures = {"r_factor": 0.162, "r_factor_noise": 0.00132, "r_factor_empty": 1.62}
+    halves = {"resolution_of_nyquist": {"half_bit": 0.014}}
+    verdict = verdict_on(said(**figures, frc_halves=halves, pixel_size_m=[32e-9, 32e-9]))
+    assert verdict.level == "do not trust it"
+    text = "; ".join(verdict.reasons)
+    assert "120 times counting noise" in text
+    assert "2.29 µm half period" in text
+    assert "e+" not in text
 
 
 def test_far_above_a_tiny_noise_is_a_good_fit_at_high_dose():

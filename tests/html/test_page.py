@@ -120,6 +120,17 @@ def test_picture_that_is_no_png_is_refused() -> None:
         render_html(Page("t", [Section("s", [Gallery([Picture(b"JFIF", alt="a photo")])])]))
 
 
+def test_the_reason_of_a_verdict_stands_between_title_and_contents():
+    parts = [Section("one", [Note("a")]), Section("two", [Note("b")])]
+    shown = Page("t", parts, verdict="do not trust it", reason="R < 1 & <b>bad</b>")
+    text = render_html(shown)
+    reason = text.index("R &lt; 1 &amp; &lt;b&gt;bad&lt;/b&gt;")
+    assert text.index("</h1>") < reason < text.index("<nav")
+    assert text.rindex('<p class="banner do-not-trust-it">', 0, reason) > 0
+    assert "R \\< 1 & \\<b\\>bad" in render_markdown(shown)
+    assert 'class="banner' not in render_html(Page("t", parts, verdict="passed"))
+
+
 def test_markdown_keeps_text_literal_and_tables_whole(page: Page) -> None:
     lines = render_markdown(page).splitlines()
     rows = [line for line in lines if line.startswith("| metric ")]
