@@ -14,7 +14,8 @@ from ptycho_torch.evaluation.verdict import verdict_on
 from ptycho_torch.inference.live import growing_mosaic, growing_scan
 from ptycho_torch.inference.live.growing_mosaic import GrowingMosaic
 from ptycho_torch.inference.live.growing_scan import GrowingScan
-from ptycho_torch.inference.live.live_state import draw, judge
+from ptycho_torch.inference.live.live_pictures import draw, with_legend
+from ptycho_torch.inference.live.live_state import judge
 from ptycho_torch.inference.live.source import Arrivals, Faults
 from ptycho_torch.inference.stitching import Mosaic
 from ptycho_torch.io.readers.raw_scan import RawScan
@@ -146,28 +147,74 @@ def test_there_is_no_verdict_before_a_frame_lies_in_the_image(simulation):
     assert (verdict["level"], figures) == ("wait", {})
 
 
-def test_pictures_show_values_and_are_clear_where_no_light_fell():
-    phase = np.linspace(-1, 1, 50)[None] * np.ones((40, 1))
-    coverage = np.ones((40, 50), dtype=np.float32)
-    coverage[:10] = 0
-    coverage[20, 20] = 0
-    result = Reconstruction(
+def image_with(phase, coverage, pixel_size_m=None):
+    """A reconstruction with a phase in rad, (Y, X)."""
+    return Reconstruction(
         object=np.exp(1j * phase).astype(np.complex64),
         coverage=coverage,
         origin_yx=np.zeros(2),
         probe=np.ones((1, 8, 8), dtype=np.complex64),
         positions_px=np.zeros((1, 2)),
         scan_index=np.zeros(1, dtype=np.int64),
+        pixel_size_m=pixel_size_m,
     )
-    pictures = draw(result)
-    low, high = pictures.ranges["phase"]
-    assert (low, high) == (pytest.approx(-0.98, abs=0.03), pytest.approx(0.98, abs=0.03))
-    image = np.asarray(Image.open(io.BytesIO(pictures.phase)))
+
+
+def opened(png):
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def test_pictures_show_values_and_are_clear_where_no_light_fell():
+    phase = np.zeros((40, 50))
+    phase[10:] = np.linspace(-1, 1, 30)[:, None] ** 2
+    coverage = np.ones((40, 50), dtype=np.float32)
+    coverage[:10] = 0
+    coverage[20, 20] = 0
+    pictures = draw(image_with(phase + 0.02 * np.arange(50), coverage))  # and a ramp in x
+    assert pictures.bar is None
+    shown = pictures.by_name["phase"]
+    assert np.subtract(*shown.span[::-1]) == pytest.approx(0.99, abs=0.05)  # of 0 to 1 rad
+    image = opened(shown.png)
     assert image.shape == (30, 50, 4)  # the dark rows are left out
     assert image[10, 20, 3] == 0
     assert image[0, 0, 3] == 255
-    light = np.asarray(Image.open(io.BytesIO(pictures.coverage)))
+    light = opened(pictures.by_name["coverage"].png)
     assert (light[0, 0, :3] == 255).all()
     assert (light[..., 3] == image[..., 3]).all()
-    brightness = image[0, :, :3].astype(float).sum(axis=1)
-    assert brightness[-1] > brightness[25] > brightness[0]
+    brightness = image[:, 30, :3].astype(float).sum(axis=1)
+    assert brightness[-1] > brightness[23] > brightness[15]
+    assert np.ptp(image[5, :, :3].astype(int), axis=0).max() < 12, "the ramp is left out"
+
+
+@pytest.mark.parametrize(("turns", "colours"), [(0.6, "magma"), (2.0, "twilight_shifted")])
+def test_phases_that_wrap_have_cyclic_colours(turns, colours):
+    waves = np.cos(2 * np.pi * np.arange(64) / 32)
+    phase = np.pi * turns * np.outer(waves, waves)
+    shown = draw(image_with(phase + 3, np.ones((64, 64), np.float32))).by_name["phase"]
+    assert shown.colours == colours
+    assert np.subtract(*shown.span[::-1]) == pytest.approx(2 * np.pi * min(turns, 1), rel=0.1)
+
+
+@pytest.mark.parametrize(("width", "text"), [(70, "100 nm"), (900, "2 µm")])
+def test_files_have_a_legend_and_a_bar_as_long_as_it_says(width, text):
+    pixel_m = 1e-8
+    pictures = draw(
+        image_with(np.zeros((40, width)), np.ones((40, width), np.float32), (2e-8, pixel_m))
+    )
+    assert pictures.bar.text == text
+    for name, picture in pictures.by_name.items():
+        sheet = opened(with_legend(name, picture, pictures.bar))
+        times = sheet.shape[1] // width
+        below = sheet[40 * times :]
+        assert len(below) > 30
+        assert (below[-1] == 255).all(), "nothing is cut off"
+        dark = (below == 0).all(axis=2)
+        longest = max(len(run) for row in dark for run in runs(row))
+        length_m = float(text.split()[0]) * {"nm": 1e-9, "µm": 1e-6}[text.split()[1]]
+        assert longest * pixel_m / times == pytest.approx(length_m, rel=0.03)
+
+
+def runs(row):
+    """The groups of neighbours in a row that are true."""
+    parts = np.split(row, np.flatnonzero(np.diff(row)) + 1)
+    return [part for part in parts if part[0]]

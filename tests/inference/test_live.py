@@ -294,9 +294,9 @@ def test_a_stream_that_is_published_is_followed(live, scan, image, address):
 def test_a_full_disk_is_shown_and_does_not_end_the_view(live, scan, tmp_path):
     """State and small pictures are written, and the image is too large for the disk."""
     source = tmp_path / "scan.h5"
-    writing = writer(write_swmr, source, scan, Pace())
     seen = live(source, "--timeout_s", LONG_S, largest_file=4000)
     with seen.viewer() as events:
+        writing = writer(write_swmr, source, scan, Pace())  # seen open, else only silence ends it
         state = next_state(events)
         while not (state["disk"] and state["frames"] == len(scan)):
             state = next_state(events)

@@ -24,12 +24,11 @@ from ptycho_torch.inference.live.arriving_files import ArrivingFiles
 from ptycho_torch.inference.live.growing_file import GrowingFile, files_of
 from ptycho_torch.inference.live.growing_mosaic import GrowingMosaic
 from ptycho_torch.inference.live.growing_scan import GrowingScan
+from ptycho_torch.inference.live.live_pictures import Pictures, draw, with_legend
 from ptycho_torch.inference.live.live_server import Board, serve
 from ptycho_torch.inference.live.live_state import (
     Figures,
-    Pictures,
     Rate,
-    draw,
     judge,
     measured_area,
     wait,
@@ -185,7 +184,8 @@ class Live:
         self._shown = time.monotonic()
         if self._version > self._drawn and self._time_for_pictures():
             self._draw()
-        self._board.show(self.state(), self._pictures.by_name() if self._pictures else {})
+        shown = self._pictures.by_name if self._pictures else {}
+        self._board.show(self.state(), {name: one.png for name, one in shown.items()})
 
     def finish(self) -> None:
         """Publish and keep the final image with its verdict."""
@@ -226,10 +226,21 @@ class Live:
             "viewers": self._board.viewers,
             "result": str(self._run.report) if self.stage == "finished" else "",
             "version": self._drawn,
-            "ranges": None if self._pictures is None else self._pictures.ranges,
+            **self._legend(),
             "verdict": self._verdict,
             **self._figures,
             **self._area,
+        }
+
+    def _legend(self) -> dict[str, Any]:
+        """What the colours and the lengths of the pictures mean."""
+        if self._pictures is None:
+            return {"ranges": None, "colours": None, "bar": None}
+        bar = self._pictures.bar
+        return {
+            "ranges": {name: list(one.span) for name, one in self._pictures.by_name.items()},
+            "colours": {name: one.colours for name, one in self._pictures.by_name.items()},
+            "bar": None if bar is None else bar._asdict(),
         }
 
     def _take(self) -> bool:
@@ -335,9 +346,9 @@ class Live:
         with self._noting_full_disk():
             if self._pictures is not None:
                 write_reconstruction(self._run.live_image, self._result())
-                for name, png in self._pictures.by_name().items():
+                for name, picture in self._pictures.by_name.items():
                     with atomic_write(getattr(self._run, f"live_{name}")) as temporary:
-                        temporary.write_bytes(png)
+                        temporary.write_bytes(with_legend(name, picture, self._pictures.bar))
             write_json(self._run.live_state, self.state())
 
     @contextlib.contextmanager

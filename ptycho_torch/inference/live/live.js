@@ -28,6 +28,15 @@ function showPicture(name, version, range, unit) {
   say(`${name}-range`, `${range[0].toFixed(2)} to ${range[1].toFixed(2)}${unit}`);
 }
 
+function showScale(bar) {
+  for (const scale of document.querySelectorAll(".scale")) {
+    scale.hidden = bar === null;
+    if (bar === null) continue;
+    scale.querySelector("b").style.width = `${100 * bar.share}%`;
+    scale.querySelector("span").textContent = bar.text;
+  }
+}
+
 function showFaults(state) {
   const words = Object.entries({ lost: state.lost, ...state.faults })
     .filter(([, count]) => count > 0)
@@ -57,7 +66,8 @@ function show(state) {
     const size = state.size_m ? `${length(state.size_m[0])} × ${length(state.size_m[1])}`
       : `${state.shape[0]} × ${state.shape[1]} px`;
     say("covered", `${Math.round(100 * state.coverage)} %`);
-    say("size", `of ${size}`);
+    const pixel = state.size_m ? `, ${length(state.size_m[1] / state.shape[1])} pixels` : "";
+    say("size", `of ${size}${pixel}`);
   }
   if (state.expected) {
     place("progress").hidden = false;
@@ -67,7 +77,8 @@ function show(state) {
     showPicture("amplitude", state.version, state.ranges.amplitude, "");
     showPicture("phase", state.version, state.ranges.phase, " rad");
     showPicture("coverage", state.version, state.ranges.coverage, "");
-    place("phase-bar").classList.toggle("cyclic", state.ranges.phase[1] - state.ranges.phase[0] > 6.2);
+    place("phase-bar").className = `bar ${state.colours.phase}`;
+    showScale(state.bar);
   }
   showFaults(state);
   const { level, reasons } = state.verdict;

@@ -1,25 +1,18 @@
-"""The state of a live view: figures, verdict and pictures of the image so far."""
+"""The state of a live view: figures, verdict and measured area of the image so far."""
 
-import io
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from numpy.typing import NDArray
-from PIL import Image
 
 from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.evaluation.metrics.residuals import empty_r_factor, noise_r_factor, r_factor
 from ptycho_torch.evaluation.verdict import verdict_on
+from ptycho_torch.inference.live.live_pictures import LIT
 
 RATE_S = 5.0  # over which frames per second are counted
-LIT = 0.05  # of the largest light; what is darker is noise and not drawn
 JUDGED = 32  # newest frames that are compared with the image
-CONTRAST = (1, 99)  # percentiles of the drawn values between which the colours lie
-WRAPPED = 1.8 * np.pi  # span of phase from which it is drawn with the cyclic map
 
 Figures = dict[str, float]
 Verdict = dict[str, Any]  # level and reasons, as `metrics.json` has them
@@ -70,63 +63,6 @@ def judge(
         "r_factor_noise": noise_r_factor(frames),
     }
     return verdict_on({**known, **found}).to_dict(), found
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """PNG files of an image with the values that their colours span."""
-
-    amplitude: bytes
-    phase: bytes
-    coverage: bytes
-    ranges: dict[str, list[float]]
-
-    def by_name(self) -> dict[str, bytes]:
-        """The files, as the page asks for them."""
-        return {"amplitude": self.amplitude, "phase": self.phase, "coverage": self.coverage}
-
-
-def draw(result: Reconstruction) -> Pictures:
-    """Amplitude, phase and light, one pixel of the object a pixel, clear where little light fell.
-
-    The phase is relative to its mean over the lit area. It has the cyclic map only where it spans
-    nearly all of 2 pi.
-    """
-    lit = result.coverage > LIT
-    window = np.ix_(lit.any(axis=1), lit.any(axis=0))
-    lit, image, light = lit[window], result.object[window], result.coverage[window]
-    amplitude = np.abs(image)
-    phase = np.angle(image * np.conj(np.sum(image[lit])))
-    spans = {"amplitude": span(amplitude[lit]), "phase": span(phase[lit]), "coverage": [0.0, 1.0]}
-    wraps = spans["phase"][1] - spans["phase"][0] > WRAPPED
-    if wraps:
-        spans["phase"] = [-np.pi, np.pi]
-    return Pictures(
-        amplitude=encode(amplitude, lit, spans["amplitude"], "gray"),
-        phase=encode(phase, lit, spans["phase"], "twilight" if wraps else "viridis"),
-        coverage=encode(light, lit, spans["coverage"], "gray"),
-        ranges={name: [float(value) for value in values] for name, values in spans.items()},
-    )
-
-
-def span(values: NDArray) -> list[float]:
-    """Lowest and highest value of the colours."""
-    if not len(values):
-        return [0.0, 1.0]
-    low, high = np.percentile(values[:: max(1, len(values) // 50_000)], CONTRAST)
-    return [float(low), float(max(high, low + 1e-6))]
-
-
-def encode(values: NDArray, lit: NDArray[np.bool_], limits: list[float], name: str) -> bytes:
-    """A PNG of some values, transparent where nothing is lit."""
-    low, high = limits
-    levels = (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-    table = (colormaps[name](np.arange(256)) * 255).astype(np.uint8)
-    pixels = table[levels]
-    pixels[~lit, 3] = 0
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "png", compress_level=1)
-    return file.getvalue()
 
 
 def measured_area(result: Reconstruction) -> dict[str, Any]:

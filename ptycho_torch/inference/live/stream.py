@@ -115,8 +115,11 @@ class Stream(Source):
         Raises:
             ValueError, KeyError, TypeError: If it is not as described.
         """
-        header = json.loads(parts[0])
-        kind = header["type"]
+        try:
+            header = json.loads(parts[0])
+            kind = header["type"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError("its first part is no JSON object with a type") from error
         if kind == "start":
             start = start_of(self.name, header, arrays_of(header, parts[1:]))
             if self._probe is not None:
