@@ -22,6 +22,7 @@ POSITION_KEYS = ("ycoords", "xcoords")
 SIZE_KEYS = {"pixel_size_m": 2, "detector_pixel_m": 2, "energy_ev": 1, "distance_m": 1}  # values
 # In metres or electronvolts; far beyond those of any microscope, and their squares are numbers.
 SMALLEST_SIZE, LARGEST_SIZE = 1e-15, 1e15
+PYTHON_OBJECTS = "it holds Python objects, which are never loaded"
 DAMAGE = (  # what damaged bytes make NumPy and zipfile raise
     OSError,
     ValueError,
@@ -120,15 +121,20 @@ def array_names(path: Path) -> set[str]:
         with np.load(path, allow_pickle=False) as archive:
             return set(archive.files)
     except DAMAGE as error:
-        raise InputError(
-            f"{path}: not a readable NPZ file ({plain_reason(error)}); is it complete?"
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """The error for an NPZ file that NumPy refuses."""
+    reason = plain_reason(error)
+    advice = "" if reason == PYTHON_OBJECTS else "; is it complete?"
+    return InputError(f"{path}: not a readable NPZ file ({reason}){advice}")
 
 
 def plain_reason(error: Exception) -> str:
     """What NumPy says about a file, without its advice to load Python objects from it."""
     reason = " ".join(str(error).split())
-    return "it holds Python objects, which are never loaded" if "pickle" in reason else reason
+    return PYTHON_OBJECTS if "pickle" in reason else reason
 
 
 def load_arrays(path: Path, wanted: set[str]) -> Arrays:
@@ -148,9 +154,7 @@ def load_arrays(path: Path, wanted: set[str]) -> Arrays:
     except InputError:
         raise
     except DAMAGE as error:
-        raise InputError(
-            f"{path}: not a readable NPZ file ({plain_reason(error)}); is it complete?"
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def check_members(path: Path, wanted: set[str]) -> None:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.file_kind import kind_of_file
 from ptycho_torch.io.readers.hdf5 import PROBE_KINDS, find_dataset, open_hdf5, read_array
-from ptycho_torch.io.readers.npz import DAMAGE, load_arrays
+from ptycho_torch.io.readers.npz import DAMAGE, load_arrays, plain_reason
 
+NPY = b"\x93NUMPY"  # first bytes of a single array
 KEYS = ("probeGuess", "probe")  # in NPZ files; a reconstruction of this package is one
 PLACES = (
     "probe",
@@ -48,6 +49,7 @@ def read_probe(path: Path) -> tuple[NDArray, str]:
     try:
         return np.load(path, allow_pickle=False), str(path)
     except DAMAGE as error:
+        reason = plain_reason(error) if head == NPY else f"it is {kind_of_file(path)}"
         raise InputError(
-            f"--probe {path}: not a readable NPY, NPZ or HDF5 file; it is {kind_of_file(path)}"
+            f"--probe {path}: not a readable NPY, NPZ or HDF5 file; {reason}"
         ) from error

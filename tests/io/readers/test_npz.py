@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers import read_scan
+from ptycho_torch.io.readers.probe_file import read_probe
 
 
 @pytest.fixture
@@ -269,6 +271,18 @@ def test_files_that_are_no_npz_are_told_apart(tmp_path, write):
     for path, sentence in sentences.items():
         with pytest.raises(InputError, match=sentence):
             read_scan(path)
+
+
+def test_python_objects_are_named_and_not_called_incomplete(tmp_path, write):
+    """A file of them is whole; NumPy's advice to load it unsafely is left out."""
+    objects = np.array([{}, 1], dtype=object)
+    scan, probe = tmp_path / "objects.npz", tmp_path / "objects.npy"
+    np.savez(scan, diff3d=objects, xcoords=np.arange(2.0), ycoords=np.arange(2.0))
+    np.save(probe, objects)
+    for path, read in ((scan, read_scan), (probe, read_probe)):
+        with pytest.raises(InputError, match="holds Python objects, which are never") as error:
+            read(path)
+        assert not re.search("complete|unsafe|pickle|single array", str(error.value))
 
 
 def test_lengths_and_energy_are_read_where_the_file_has_them(write):
