@@ -34,8 +34,9 @@ python -m ptycho_torch COMMAND  the same as ptycho-torch COMMAND
   keys; flags override the file. The `config.yaml` of a run folder is such a file.
 - A switch takes no value; `--no_NAME` switches it off.
 - An option in the table of a command takes the place of a shared option of the same name.
-- Exit status: 0 success, 1 the run failed, 2 the input cannot be used, 130 and 143 ended by Ctrl-C
-  and SIGTERM. Every status but 0 comes with one sentence on stderr.
+- Exit status: 0 success, 1 the run failed, 2 the input cannot be used, 3 the result is not to be
+  trusted (`infer --strict`; its files are all there), 130 and 143 ended by Ctrl-C and SIGTERM.
+  Every status but 0 comes with one sentence on stderr.
 """
 
 

@@ -157,7 +157,7 @@ def _reconstruct_to_files(config: InferenceConfig, warnings: list[str]) -> RunDi
                 logger.info("the epochs of the refinement: %s", config.movie)
             logger.info("verdict: %s: %s", verdict.level, "; ".join(verdict.reasons))
             if config.strict and verdict.level == "do not trust it":
-                raise NotTrustedError("; ".join(verdict.reasons))
+                raise NotTrustedError(f"{verdict.level}: {'; '.join(verdict.reasons)}")
         logger.info("%d patterns in %.2f s: %s", len(scan), duration_s, run.reconstruction)
     return run
 

@@ -3,6 +3,7 @@
 import html
 import json
 
+import numpy as np
 import pytest
 
 from ptycho_torch.cli import main
@@ -112,7 +113,7 @@ def test_the_most_serious_reason_comes_first():
 
 
 def test_the_page_opens_with_the_verdict_and_shows_every_warning(tmp_path, capsys):
-    """A network of one epoch, and a scan of another dose and step; --strict gives status 3."""
+    """A network of one epoch, and a scan of another dose and step; then with a wrong probe."""
     common = ["--quiet", "--accelerator", "cpu", "--output_dir"]
     for name, flags in (
         ("good", ["--n_side", "8"]),
@@ -126,9 +127,9 @@ def test_the_page_opens_with_the_verdict_and_shows_every_warning(tmp_path, capsy
     capsys.readouterr()
     image = tmp_path / "image"
     words = ["infer", "--model_path", run, "--test_data", scans[1], "--strict", *common, str(image)]
-    status = main(words)
+    assert main(words) == 0
     said = json.loads((image / "metrics.json").read_text())
-    assert status == (3 if said["verdict"]["level"] == "do not trust it" else 0)
+    assert said["verdict"]["level"] == "look twice"
     page = (image / "report.html").read_text()
     shown = capsys.readouterr().err
     assert said["warnings"]
@@ -136,3 +137,14 @@ def test_the_page_opens_with_the_verdict_and_shows_every_warning(tmp_path, capsy
         assert html.escape(text, quote=False) in page.replace("&#x27;", "'")
     assert said["warnings"][0] in shown
     assert page.index(said["verdict"]["level"]) < page.index("<h2")
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((2, 32, 32))
+    np.save(tmp_path / "wrong.npy", noise[0] + 1j * noise[1])
+    other = tmp_path / "wrong"
+    wrong = ["--probe", str(tmp_path / "wrong.npy"), "--check", "warn"]
+    for flags, status in ((["--strict"], 3), (["--overwrite"], 0)):
+        assert main([*words[:5], *wrong, *flags, *common, str(other)]) == status
+        said = json.loads((other / "metrics.json").read_text())
+        assert said["verdict"]["level"] == "do not trust it"
+        assert ("error: do not trust it: " in capsys.readouterr().err) == (status == 3)
+        assert (other / "report.html").is_file()
