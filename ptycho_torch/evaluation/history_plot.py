@@ -43,6 +43,7 @@ def plot_history(axes: Axes, rows: Rows, *, best_epoch: int | None) -> Axes:
     if best_epoch is not None:
         label = f"best.ckpt: epoch {best_epoch + 1}"
         axes.axvline(best_epoch + 1, color="0.4", linestyle="--", linewidth=1, label=label)
+    axes.set_xlim(0.5, rows[-1]["epoch"] + 1.5)  # there is no epoch 0
     axes.set_yscale("log")
     for axis_format in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         axis_format(ScalarFormatter())

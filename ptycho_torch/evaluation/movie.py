@@ -112,7 +112,7 @@ def draw_frames(
     canvas = FigureCanvasAgg(figure)
     amplitude, phase = figure.subplots(1, 2)
     plot_amplitude(amplitude, result)
-    plot_phase(phase, result)
+    plot_phase(phase, result, title="Phase without its ramp")
     shown = [axes.images[0] for axes in (amplitude, phase)]
     for axes in (amplitude, phase):
         axes.set_axis_off()

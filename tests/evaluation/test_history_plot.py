@@ -40,6 +40,7 @@ def test_epochs_count_from_one_and_the_best_is_marked():
         rows(4, train_loss=[4, 3, 2, 1], fixed_loss=[5, 4, 3, 2], val_loss=[None, 3, None, 2]),
         best_epoch=3,
     )
+    assert axes.get_xlim() == (0.5, 4.5)
     drawn = {line.get_label(): np.array(line.get_xdata()) for line in axes.lines}
     assert drawn["training"].tolist() == [1, 2, 3, 4]
     assert drawn["training, always the same groups and photons"].tolist() == [1, 2, 3, 4]
