@@ -182,7 +182,7 @@ class ArchiveSession:
         close_session(self._folder, self._manifest)
         build_views(self._folder)
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         """Say where the evidence lies, what stands for all of it, and what became worse."""
         terminalreporter.section("archive")
         if self.moved_aside:
@@ -201,7 +201,7 @@ class ArchiveSession:
             terminalreporter.line(line)
         terminalreporter.line(f"sha256 {digest(self._folder)} stands for the whole archive")
 
-    def _say_comparison(self, reporter: pytest.TerminalReporter, found: Comparison) -> None:
+    def _say_comparison(self, reporter: "pytest.TerminalReporter", found: Comparison) -> None:
         """Say what became worse, and what could not be compared."""
         for sentence in found.worse:
             reporter.line(sentence, red=True)
