@@ -254,9 +254,23 @@ class CompareConfig(OutputOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig(MessageOptions):
-    """Make the page of a reconstruction, or of an archive of tests, again."""
+    """Make the page of a reconstruction or of an archive of tests again, or draw several archives.
 
-    folder: Path = option("folder of an inference run, or of pytest --archive", positional=True)
+    The history of several archives has a plot of each metric and duration over the sessions.
+    """
+
+    folder: list[Path] = option(
+        "folder of an inference run, or of pytest --archive; several archives: their history",
+        positional=True,
+    )
+    history: Path | None = option(
+        "page of the history; history.html if several archives are given", default=None
+    )
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a page of another kind."""
+        super().__post_init__()
+        check_suffix("--history", self.history, ".html")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ COMMANDS = {
     "report": Command(
         "ptycho_torch.config.command_options:ReportConfig",
         "ptycho_torch.cli.rebuild_page:report",
-        "make the page of a reconstruction, or of an archive of tests, again",
+        "make the page of a reconstruction or of an archive of tests again; draw several archives",
     ),
     "verify": Command(
         "ptycho_torch.config.command_options:VerifyConfig",

@@ -92,7 +92,14 @@ def add_flag(group: Any, item: Field, annotation: Any) -> None:
     """Add the flag, or the positional argument, of one field to a parser or a group of it."""
     help_text, choices = help_of(item), choices_of(item, annotation)
     if item.metadata["positional"]:
-        group.add_argument(item.name, type=annotation, metavar=item.name.upper(), help=help_text)
+        several = {"nargs": "+"} if typing.get_origin(annotation) is list else {}
+        group.add_argument(
+            item.name,
+            type=value_type(annotation),
+            metavar=item.name.upper(),
+            help=help_text,
+            **several,
+        )
         return
     name = f"--{item.name}"
     if annotation is bool:
@@ -190,7 +197,7 @@ def words_of_file(config_type: type[Options], path: Path) -> list[str]:
                 raise InputError(f"{path}: {name} is {value}; expected true or false")
             words.append(f"--{name}" if BOOLEANS[value.lower()] else f"--no_{name}")
         elif fields[name].metadata["positional"]:
-            words.append(value)
+            words += values
         else:
             values = [DEPRECATED_VALUES.get((f"--{name}", one.lower()), one) for one in values]
             words += [f"--{name}", *values] if len(values) > 1 else [f"--{name}={values[0]}"]

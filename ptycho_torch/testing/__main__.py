@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptycho_torch.testing.history import write_history
+from ptycho_torch.testing.history import HISTORY, write_history
 from ptycho_torch.testing.views import build_views
 
 
@@ -16,14 +16,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("archives", nargs="+", type=Path, help="folders of pytest --archive")
     parser.add_argument(
-        "--history", type=Path, default=Path("history.html"), help="page of several archives"
+        "--history", type=Path, help=f"page of the history; {HISTORY} if several are given"
     )
     options = parser.parse_args(argv)
     try:
-        if len(options.archives) == 1:
-            print(build_views(options.archives[0]))
+        if len(options.archives) > 1 or options.history:
+            print(write_history(options.archives, options.history or HISTORY))
         else:
-            print(write_history(options.archives, options.history))
+            print(build_views(options.archives[0]))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

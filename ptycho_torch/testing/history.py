@@ -21,6 +21,7 @@ from ptycho_torch.html.page import (
 from ptycho_torch.testing.manifest import Entry, read_manifest, read_runs, write_atomically
 from ptycho_torch.testing.run_page import outcome
 
+HISTORY = Path("history.html")  # where no other page is named
 SECONDS_PER_DAY = 86_400.0
 MOST_DURATIONS = 20  # tests, those that took longest in any session
 
@@ -61,7 +62,7 @@ def history_page(sessions: Mapping[Path, Entry], beside: Path) -> Page:
         ),
         Section("Durations", plots(days, durations_over(sessions))),
     ]
-    return Page(f"History of {len(sessions)} test sessions", sections)
+    return Page(f"History of {len(sessions)} test session{'s' * (len(sessions) > 1)}", sections)
 
 
 def session_table(sessions: Mapping[Path, Entry], beside: Path) -> Block:

@@ -12,6 +12,7 @@ from ptycho_torch.config import (
     CompareConfig,
     DemoConfig,
     InferenceConfig,
+    ReportConfig,
     SimulationConfig,
     TrainingConfig,
 )
@@ -76,6 +77,17 @@ def test_positional_arguments_stand_anywhere_among_the_flags():
         parse(CompareConfig, ["a"], prog="compare")
     with pytest.raises(InputError, match="c"):
         parse(CompareConfig, ["a", "b", "c"], prog="compare")
+
+
+def test_a_positional_argument_may_have_several_values(tmp_path):
+    for words in (["a", "b", "--quiet"], ["--quiet", "a", "b"]):
+        assert parse(ReportConfig, words, prog="report").folder == [Path("a"), Path("b")]
+    file = tmp_path / "report.yaml"
+    file.write_text("folder: [a, b]")
+    config = parse(ReportConfig, ["--config", str(file)], prog="report")
+    assert config.folder == [Path("a"), Path("b")]
+    with pytest.raises(InputError, match="FOLDER must be given"):
+        parse(ReportConfig, [], prog="report")
 
 
 def test_flags_override_the_file(tmp_path):

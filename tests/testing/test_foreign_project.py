@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from ptycho_torch import cli
 from ptycho_torch.testing.compare import main as compare_main
 from ptycho_torch.testing.manifest import SCHEMA_FILE, read_manifest
 from ptycho_torch.testing.png_difference import Image, compare_png, decode_png, encode_png
@@ -218,6 +219,19 @@ def test_ids_do_not_depend_on_whether_the_archive_exists(project) -> None:
         assert "test_project.py::test_slope" in {
             one["test"] for one in project.session("../evidence")["tests"]
         }
+
+
+def test_a_pytest_that_finds_its_root_by_other_means_says_how_to_name_the_archive(project) -> None:
+    """The plugin is loaded in every session of an environment, and must end none."""
+    (project.folder / "unknown.py").write_text(
+        "import _pytest.config.findpaths as found\ndel found.determine_setup\n"
+    )
+    words = ("-p", "unknown", "--archive", "out", "-k", "slope")
+    for warned in (False, True):  # in the second session the folder exists
+        status, said = project.run(*words, PYTHONPATH=f"{ROOT}:{project.folder}")
+        assert status == 0, said
+        assert ("write --archive=out" in said) == warned
+    assert project.run("-p", "unknown", PYTHONPATH=f"{ROOT}:{project.folder}")[0] == 0
 
 
 PICTURE = """
@@ -572,3 +586,32 @@ def test_pages_and_history_are_made_without_the_other_dependencies(made, tmp_pat
     page = (tmp_path / "history.html").read_text()
     assert "workflow: slope" in page
     assert page.count("<svg") >= 3
+
+
+def test_report_draws_several_archives_in_the_order_of_time(
+    made, tmp_path, monkeypatch, capsys
+) -> None:
+    """The later one is named first, and has another metric."""
+    for name, day, slope in (("later", 3, 4.0), ("first", 1, 3.0)):
+        shutil.copytree(made.folder / "out", tmp_path / name)
+        session, (run,) = tmp_path / name, (tmp_path / name).glob("workflow-*")
+        for folder in (session, run):
+            manifest = read_manifest(folder) | {"started": f"2030-02-{day:02}T00:00:00+00:00"}
+            if folder == run:
+                manifest["metrics"][0]["value"] = slope
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report", "later", "first"]) == 0
+    assert capsys.readouterr().out == "history.html\n"
+    page = (tmp_path / "history.html").read_text()
+    assert "workflow: slope: first 3, last 4" in page
+    assert page.index('href="first/index.html"') < page.index('href="later/index.html"')
+
+    other = tmp_path / "other" / "page.html"
+    other.parent.mkdir()
+    assert cli.main(["report", "first", "--history", str(other)]) == 0
+    assert "History of 1 test session<" in other.read_text()
+    for wrong, said in ((str(run), "is the folder of one run"), ("other", "no readable manifest")):
+        assert cli.main(["report", "first", wrong]) == 2
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "history.html").read_text() == page, "a page is made whole or not at all"
