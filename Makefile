@@ -6,7 +6,7 @@ THREADS := OMP_WAIT_POLICY=PASSIVE
 
 BROWSER := chromium
 
-.PHONY: test quick test-clients bench real-life mutants mutation evidence demo lint docs browser clean
+.PHONY: test quick test-clients ci bench real-life mutants mutation evidence demo lint docs browser clean
 
 test: $(VENV)/installed lint browser
 	$(THREADS) $(BIN)/python -m pytest --numprocesses 2
@@ -66,6 +66,13 @@ CLIENTS := build/clients
 
 test-clients: $(CLIENTS)/installed
 	OMP_NUM_THREADS=1 $(THREADS) $(CLIENTS)/bin/python -m pytest tests/io/readers/test_clients.py tests/ptychodus
+
+# For a CI service: all tests, and the clients of other programs where they can be installed soon.
+CLIENTS_INSTALL_S := 300
+
+ci: test
+	@if timeout $(CLIENTS_INSTALL_S) $(MAKE) --silent $(CLIENTS)/installed; then $(MAKE) test-clients; \
+	else echo "skipped: the clients of other programs were not installed within $(CLIENTS_INSTALL_S) s"; fi
 
 $(CLIENTS)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(CLIENTS)
