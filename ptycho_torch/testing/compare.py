@@ -317,10 +317,10 @@ def compare_artifacts(
         if name not in was:
             rows.append((test, name, "", f"{size} bytes", "", Verdict("added")))
             continue
-        change = compare_artifact(found, name, was[name], have[name])
-        before = f"{was[name][1]['bytes']} bytes"
+        change, distance = compare_artifact(found, name, was[name], have[name])
+        before, after = f"{was[name][1]['bytes']} bytes", f"{size} bytes{distance}"
         tolerance = stated_tolerance(was[name][1], have[name][1])
-        rows.append((test, name, before, f"{size} bytes", stated(tolerance), Verdict(change)))
+        rows.append((test, name, before, after, stated(tolerance), Verdict(change)))
     return rows
 
 
@@ -347,18 +347,21 @@ def artifacts(runs: Sequence[Run]) -> dict[str, tuple[Path, Entry]]:
 
 def compare_artifact(
     found: Comparison, name: str, before: tuple[Path, Entry], now: tuple[Path, Entry]
-) -> str:
-    """One of "same", "changed" and "worse"; pictures that changed are added to the comparison."""
+) -> tuple[str, str]:
+    """One of "same", "changed" and "worse", and by how much a picture differs, in words.
+
+    Pictures that changed are added to the comparison.
+    """
     if before[1]["sha256"] == now[1]["sha256"]:
-        return "same"
+        return "same", ""
     tolerance = stated_tolerance(before[1], now[1])
     old, new = (picture_bytes(*side) for side in (before, now))
     if not old or not new:
-        return WORSE if tolerance is not None else "changed"
+        return (WORSE if tolerance is not None else "changed"), ""
     difference = compare_png(old, new)
     verdict = judge_difference(difference, tolerance)
     found.pictures.append(show_change(name, (old, new), difference, tolerance, verdict))
-    return verdict
+    return verdict, "" if difference.rms is None else f", rms difference {difference.rms:.3g}"
 
 
 def picture_bytes(folder: Path, entry: Entry) -> bytes:

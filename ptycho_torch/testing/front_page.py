@@ -76,7 +76,7 @@ def lead(folder: Path, session: Entry, problems: Sequence[str]) -> list[Block]:
     facts: list[tuple[str, Cell]] = [
         ("Tests", count_in_words(Counter(test["verdict"] for test in tests))),
         *timing(session),
-        ("Exit status", str(session["exit_status"])),
+        ("Exit status", "none" if session["exit_status"] is None else str(session["exit_status"])),
         ("Archive", Verdict("altered" if problems else "as written")),
         ("SHA-256 of manifest.json", digest(folder)),
     ]
@@ -96,9 +96,8 @@ def in_one_sentence(session: Entry) -> str:
     parts += [f"{flaky} passed only when run again"] if flaky else []
     if session["verdict"] in ("interrupted", "running"):
         left = len(not_run(session))
-        parts.append(
-            "the session was interrupted" + (f" and {left} tests were not run" if left else "")
-        )
+        rest = f" and {left} {'tests were' if left > 1 else 'test was'} not run" if left else ""
+        parts.append(f"the session was interrupted{rest}")
     if session["comparison"]:
         parts.append(f"compared with the reference: {session['comparison']['verdict']}")
     words = "; ".join(parts)
@@ -133,12 +132,12 @@ def failure_section(session: Entry, runs: Runs) -> list[Section]:
         for run in broken
     ]
     columns = ("Test", "Verdict", "Why", "Where", "Duration / s")
-    blocks: list[Block] = [Table("What failed", columns, rows)]
+    blocks: list[Block] = [filled_table("What failed", columns, rows)]
     for number, test in enumerate(failing):
         message = last_message(test)
         if message:
             is_open = number < MOST_OPEN_MESSAGES
-            blocks.append(Output(f"Message of {test['test']}", message, is_open))
+            blocks.append(Output(f"{test['test']}: {reason(test)}", message, is_open))
     if failing:
         blocks += [
             Note("To run them again:"),
@@ -194,7 +193,7 @@ def metric_section(session: Entry, runs: Runs) -> list[Section]:
         return []
     changes = ("Before", "Change") if before else ()
     columns = ("Metric", "Value", "Unit", *changes, "Run")
-    blocks: list[Block] = [Table("What was measured", columns, rows[:MOST_METRICS])]
+    blocks: list[Block] = [filled_table("What was measured", columns, rows[:MOST_METRICS])]
     if len(rows) > MOST_METRICS:
         blocks.append(Note(f"{len(rows) - MOST_METRICS} more are on the pages of the runs."))
     return [Section("Metrics", blocks)]
@@ -247,7 +246,15 @@ def all_tests(session: Entry) -> Block:
         "Worker",
         "Archive",
     )
-    return Table("Every test of the session", columns, rows) if rows else Note("No test was run.")
+    if not rows:
+        return Note("No test was run.")
+    return filled_table("Every test of the session", columns, rows)
+
+
+def filled_table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
+    """A table without the columns in which every cell is empty."""
+    used = [at for at in range(len(columns)) if any(row[at] != "" for row in rows)]
+    return Table(caption, [columns[at] for at in used], [[row[at] for at in used] for row in rows])
 
 
 def not_run(session: Entry) -> list[str]:

@@ -125,7 +125,7 @@ def add_journal(manifest: Entry, folder: Path) -> Entry:
         sections["tests"] = {test["test"]: test for test in tests}
     for section, entries in sections.items():
         kept = manifest.get(section)
-        manifest[section] = entries if isinstance(kept, dict) else list(entries.values())
+        manifest[section] = kept | entries if isinstance(kept, dict) else list(entries.values())
     return manifest
 
 

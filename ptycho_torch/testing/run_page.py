@@ -234,9 +234,9 @@ def environment(found: Entry) -> list[Block]:
         ("Memory", f"{found['memory_bytes'] / 2**30:.1f} GiB"),
     ]
     versions = "\n".join(f"{name} {version}" for name, version in found["versions"].items())
-    changed = "\n".join(found["git"]["changed"]) if found["git"] else ""
+    changed = found["git"]["changed"] if found["git"] else []
     return [
         Facts(machine),
         Output("Installed versions", versions),
-        Output("Changed files in the work tree", changed),
+        *([Output("Changed files in the work tree", "\n".join(changed))] if changed else []),
     ]

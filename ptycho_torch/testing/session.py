@@ -123,6 +123,20 @@ class ArchiveSession:
         self._reports.append(entry)
         self._try(lambda: append_to_journal(self._folder, "reports", len(self._reports), entry))
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self) -> None:
+        """Take down what will run, so that a killed session tells what it left out."""
+        self._note_collected(self._recorder.collected)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Take down what the workers of pytest-xdist will run."""
+        self._note_collected(ids)
+
+    def _note_collected(self, ids: Sequence[str]) -> None:
+        found = self._public_selection({"collected": sorted(ids)})["collected"]
+        self._try(lambda: append_to_journal(self._folder, "selection", "collected", found))
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take over what a worker of pytest-xdist selected, and what it could not write."""

@@ -27,6 +27,9 @@ from ptycho_torch.testing.views import build_views
 FOREIGN = Path(__file__).parent / "foreign"
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
+# Plugins of the environment take twice as long to load as a session of the project takes.
+LEAN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+PLUGINS = {"-n": "xdist", "--reruns": "pytest_rerunfailures"}  # by the flag that needs them
 
 
 class Project:
@@ -46,11 +49,12 @@ class Project:
 
     def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
         plugin = ["-p", "ptycho_torch.testing.plugin", "-p", "no:cacheprovider"]
+        plugin += [word for flag, name in PLUGINS.items() if flag in words for word in ("-p", name)]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
         return subprocess.Popen(
             [sys.executable, "-m", "pytest", "-q", *plugin, *words],
             cwd=self.folder,
-            env={**clean, "PYTHONPATH": str(ROOT), **env},
+            env={**clean, **LEAN, "PYTHONPATH": str(ROOT), **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -249,10 +253,9 @@ def test_picture_that_changed_is_shown_with_the_difference_and_can_fail(project)
         (project.folder / "test_project.py").write_text(PICTURE.replace("LEVEL", str(level)))
         words = ("--archive", "new", "--archive-compare", "old")
         assert project.run(*words)[0] == status
-        assert (
-            f"rms {(level - 100) / 255:.3g} of full scale, tolerance 0.02"
-            in (project.folder / "new/compare.md").read_text()
-        )
+        said = (project.folder / "new/compare.md").read_text()
+        assert f"rms {(level - 100) / 255:.3g} of full scale, tolerance 0.02" in said
+        assert f"rms difference {(level - 100) / 255:.3g} |" in said
         assert (project.folder / "new/compare.html").read_text().count("data:image/png") == 3
 
 
@@ -414,6 +417,28 @@ def test_ended_session_keeps_what_had_ended_and_says_interrupted(project, ending
     assert verdicts == dict.fromkeys(["slope", "prediction", "missing_model", "parts"], "passed")
     assert "was interrupted" in project.page()
     assert verify(project.folder / "out") == []
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "xdist"])
+def test_killed_session_names_the_tests_that_it_left_out(project, workers) -> None:
+    """With pytest-xdist the worker kills its parent, which may not have heard of all that ended."""
+    project.change("assert part < 3", "os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)")
+    if not workers:
+        project.change("os.kill(os.getppid(), 9); ", "")
+    project.run("--archive", "out", *workers)
+    build_views(project.folder / "out")
+    assert project.session()["selection"]["collected"] == sorted(
+        f"test_project.py::test_{name}"
+        for name in ("slope", "prediction", "missing_model", "parts", "environment")
+    )
+    left = (
+        1
+        if not workers
+        else len(project.session()["selection"]["collected"]) - len(project.session()["tests"])
+    )
+    assert left >= 1
+    assert f"was interrupted and {left} test" in project.page()
+    assert "test_environment" in (project.folder / "out/index.html").read_text()
 
 
 def test_next_session_closes_a_killed_one_and_moves_it_aside(project) -> None:
