@@ -7,7 +7,7 @@ import pytest
 
 from ptycho_torch.config import InferenceConfig, ReadingOptions, TrainingConfig
 from ptycho_torch.data.conditions import conditions_of, training_conditions
-from ptycho_torch.data.probe import annular_probe, aperture_radius, defocused, focused_probe
+from ptycho_torch.data.probe import annular_probe, aperture_radius, defocused
 from ptycho_torch.data.simulation import expected_counts, simulate_scan
 from ptycho_torch.doctor.open_scan import open_scan
 from ptycho_torch.errors import InputError
@@ -36,29 +36,6 @@ def similarity(a, b):
     """Largest correlation over all shifts, which object and probe share."""
     product = np.fft.ifft2(np.fft.fft2(a) * np.conj(np.fft.fft2(b)))
     return np.abs(product).max() / np.linalg.norm(a) / np.linalg.norm(b)
-
-
-def test_a_focused_probe_has_the_photons_and_the_aperture_of_the_mean_pattern():
-    pattern = np.zeros((16, 16))
-    pattern[6:11, 6:11] = 4.0
-    probe = focused_probe(pattern)
-    far = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe[0]), norm="ortho"))
-    assert np.sum(np.abs(probe) ** 2) == pytest.approx(100, rel=1e-6)
-    assert np.abs(far) ** 2 == pytest.approx(pattern, abs=1e-4)
-    assert np.unravel_index(np.abs(probe[0]).argmax(), (16, 16)) == (8, 8)
-
-
-def test_defocus_moves_a_frequency_in_proportion_to_it_and_keeps_the_power():
-    x = np.arange(64) - 32
-    ray = np.exp(-np.square(x / 6.0)) * np.exp(
-        2j * np.pi * 0.125 * x
-    )  # a beam along x of frequency 1/8
-    beam = (np.exp(-np.square(x / 6.0))[:, None] * ray).astype(np.complex64)[None]
-    moved = defocused(beam, 80.0)
-    power = np.abs(moved[0]) ** 2
-    assert np.sum(power) == pytest.approx(np.sum(np.abs(beam) ** 2), rel=1e-5)
-    assert np.sum(power * x) / np.sum(power) == pytest.approx(-80 * 0.125, abs=0.3)
-    assert np.allclose(defocused(moved, -80.0), beam, atol=1e-5)
 
 
 def test_the_probe_is_found_from_the_patterns_alone(measured):
