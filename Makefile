@@ -9,7 +9,7 @@ BROWSER := chromium
 .PHONY: test quick test-clients ci bench real-life mutants mutation evidence demo lint docs browser clean
 
 test: $(VENV)/installed lint browser
-	$(THREADS) $(BIN)/python -m pytest --numprocesses 2
+	$(THREADS) $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # Laws and rules that need no training and wait for no other process. A room that is changed is
 # named beside them: make quick ROOM=tests/refinement

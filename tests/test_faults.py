@@ -16,9 +16,11 @@ import torch
 from child import Moment, finish, train, wait_for
 
 from ptycho_torch.config import InferenceConfig
+from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.inference import reconstruct
 from ptycho_torch.io.readers.reconstruction import read_reconstruction
 from ptycho_torch.io.run_dir import RunDir
+from ptycho_torch.io.writers import write_scan
 
 EPOCHS = 4
 
@@ -52,6 +54,15 @@ def one_sentence(output: Path) -> str:
     assert "Traceback" not in text
     assert text.splitlines()[-1].startswith("error: "), text
     return text.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def scan_file(tmp_path_factory) -> Path:
+    """A scan of 25 patterns, two groups: what is lost or kept does not depend on its size."""
+    path = tmp_path_factory.mktemp("scan") / "scan.npz"
+    made = simulate_scan(photons=1e5, n_side=5, step_px=3.0, pattern_size=32, seed=1)
+    write_scan(path, made.scan)
+    return path
 
 
 @pytest.fixture(scope="module")

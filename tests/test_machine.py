@@ -75,7 +75,7 @@ def made(tmp_path_factory) -> Path:
             "--output_dir",
             folder / "sim",
             "--n_side",
-            10,
+            6,
             "--pattern_size",
             32,
             "--step_px",

@@ -14,6 +14,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from lean_sessions import LEAN, plugins_of
 
 from ptycho_torch import cli
 from ptycho_torch.testing.compare import main as compare_main
@@ -27,9 +28,6 @@ from ptycho_torch.testing.views import build_views
 FOREIGN = Path(__file__).parent / "foreign"
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
-# Plugins of the environment take twice as long to load as a session of the project takes.
-LEAN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-PLUGINS = {"-n": "xdist", "--reruns": "pytest_rerunfailures"}  # by the flag that needs them
 
 
 class Project:
@@ -49,10 +47,9 @@ class Project:
 
     def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
         plugin = ["-p", "ptycho_torch.testing.plugin", "-p", "no:cacheprovider"]
-        plugin += [word for flag, name in PLUGINS.items() if flag in words for word in ("-p", name)]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-q", *plugin, *words],
+            [sys.executable, "-m", "pytest", "-q", *plugin, *plugins_of(words), *words],
             cwd=self.folder,
             env={**clean, **LEAN, "PYTHONPATH": str(ROOT), **env},
             stdout=subprocess.PIPE,

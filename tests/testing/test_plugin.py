@@ -528,7 +528,7 @@ def test_asking_for_the_plugin_twice_loads_it_once(
     pytester.makeconftest(asking if how == "conftest" else "")
     pytester.makepyfile((asking if how == "module" else "") + "def test_a(run_archive): pass")
     extra = ("-p", "ptycho_torch.testing.plugin") if how == "option" else ()
-    inner_pytest(*extra, apart=True).assert_outcomes(passed=1)
+    inner_pytest(*extra, apart=True, installed=True).assert_outcomes(passed=1)
 
 
 def test_entry_point_bears_the_name_of_its_module() -> None:

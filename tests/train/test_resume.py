@@ -27,17 +27,21 @@ def scans(tmp_path_factory) -> list[Path]:
     """Two small scans; the second is for validation."""
     folder = tmp_path_factory.mktemp("scans")
     for seed in (1, 2):
-        made = simulate_scan(photons=1e5, n_side=6, step_px=3.0, pattern_size=32, seed=seed)
+        made = simulate_scan(photons=1e5, n_side=4, step_px=3.0, pattern_size=32, seed=seed)
         write_scan(folder / f"scan_{seed}.npz", made.scan)
     return [folder / f"scan_{seed}.npz" for seed in (1, 2)]
 
 
 @pytest.fixture
 def config(scans, tmp_path) -> TrainingConfig:
+    return config_of(scans, tmp_path / "run")
+
+
+def config_of(scans, output_dir) -> TrainingConfig:
     return TrainingConfig(
         train_data_file=[scans[0]],
         test_data_file=scans[1],
-        output_dir=tmp_path / "run",
+        output_dir=output_dir,
         scheduler="constant",
         max_epochs=6,
         gridsize=3,
@@ -49,12 +53,24 @@ def config(scans, tmp_path) -> TrainingConfig:
 @pytest.fixture
 def scripted(monkeypatch):
     """Validation losses that are known beforehand, whatever the network does."""
+    script_losses(monkeypatch)
 
+
+def script_losses(monkeypatch):
     def log(module, name, losses):
         value = LOSSES[module.current_epoch] if name == "val_loss" else 1.0
         module.log(name, torch.tensor(value), on_step=False, on_epoch=True, batch_size=1)
 
     monkeypatch.setattr("ptycho_torch.train.module.PtychoModule._log_mean", log)
+
+
+@pytest.fixture(scope="module")
+def three_best(scans, tmp_path_factory) -> RunDir:
+    """An undisturbed run of scripted losses that keeps its three best checkpoints."""
+    config = config_of(scans, tmp_path_factory.mktemp("three_best") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        script_losses(patch)
+        return train(replace(config, checkpoint_save_top_k=3))
 
 
 def epoch_of(path: Path) -> int:
@@ -120,16 +136,17 @@ def test_more_patience_continues_a_run_that_early_stopping_ended(config, tmp_pat
 
 @pytest.mark.usefixtures("scripted")
 @pytest.mark.parametrize("first", range(1, 6))
-def test_the_best_and_the_three_best_survive_a_resume_in_a_renamed_folder(config, tmp_path, first):
+def test_the_best_and_the_three_best_survive_a_resume_in_a_renamed_folder(
+    config, three_best, tmp_path, first
+):
     config = replace(config, checkpoint_save_top_k=3)
-    straight = train(config)
-    assert epoch_of(straight.best_checkpoint) == 4
-    assert names(straight)[1:-1] == [
+    assert epoch_of(three_best.best_checkpoint) == 4
+    assert names(three_best)[1:-1] == [
         f"epoch=000{epoch}-val_loss={LOSSES[epoch]:.6f}.ckpt" for epoch in (1, 4, 5)
     ]
     train(replace(config, output_dir=tmp_path / "a", max_epochs=first))
     (tmp_path / "a").rename(tmp_path / "b")
-    assert_same(train(replace(config, output_dir=tmp_path / "b", resume="auto")), straight)
+    assert_same(train(replace(config, output_dir=tmp_path / "b", resume="auto")), three_best)
 
 
 @pytest.mark.usefixtures("scripted")
@@ -181,7 +198,7 @@ def test_validation_that_begins_or_ends_with_a_resume(config):
         run = train(replace(options, max_epochs=epochs, resume="auto"))
         assert epoch_of(run.best_checkpoint) == epochs - 1
     header, *rows = run.metrics_csv.read_text().splitlines()
-    assert [row.split(",")[:2] for row in rows] == [["0", "4"], ["1", "8"], ["2", "12"]]
+    assert [row.split(",")[:2] for row in rows] == [["0", "2"], ["1", "4"], ["2", "6"]]
     assert header == "epoch,step,fixed_loss,learning_rate,train_loss"
 
 
