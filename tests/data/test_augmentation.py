@@ -13,6 +13,7 @@ from ptycho_torch.data.augmentation import (
     TRANSPOSE,
     apply_symmetry,
     random_input_fraction,
+    random_symmetry,
     split_photons,
 )
 from ptycho_torch.data.grouping import group_layout
@@ -178,3 +179,10 @@ def test_of_many_photons_any_part_may_be_seen_that_still_is_a_pattern(mean_count
     assert (found < middle).float().mean() == pytest.approx(
         0.5, abs=0.06
     )  # 0.011 is one standard deviation
+
+
+@pytest.mark.parametrize(("shape", "count"), [((6, 6), 8), ((4, 6), 4)])
+def test_each_symmetry_that_keeps_the_shape_is_drawn(shape, count):
+    """Of 200 draws one of eight is missing once in 1e11 times."""
+    rng, group = torch.Generator().manual_seed(0), random_group(*shape)
+    assert {random_symmetry(group, rng) for _ in range(200)} == set(range(count))

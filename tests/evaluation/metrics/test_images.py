@@ -78,6 +78,7 @@ def test_correlation_agrees_with_numpy_and_with_a_case_by_hand():
     assert correlation(np.array([[1, -1]]), np.array([[3j + 5, -3j + 5]])) == pytest.approx(1)
     assert correlation(np.array([[1, -1, 1, -1]]), np.array([[1, 1, -1, -1]])) == pytest.approx(0)
     assert correlation(a, np.ones_like(a)) == 0
+    assert correlation(1e-9 * a, 1e3j * b) == pytest.approx(correlation(a, b)), "at any scale"
 
 
 def test_compare_is_perfect_for_the_truth_and_names_a_mirrored_image(simulation):

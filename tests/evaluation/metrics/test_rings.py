@@ -8,6 +8,7 @@ from ptycho_torch.evaluation.metrics.frc import (
     CRITERIA,
     fourier_ring_correlation,
     resolution,
+    ring_curves,
     ring_samples,
     threshold_curve,
 )
@@ -25,6 +26,17 @@ def image():
     rng = np.random.default_rng(0)
     amplitude, phase = (gaussian_filter(rng.standard_normal((SIZE, SIZE)), 2) for _ in range(2))
     return (1 + amplitude) * np.exp(2j * phase)
+
+
+@pytest.mark.parametrize("pair", ["half", "full", "truth"])
+def test_ring_curves_are_the_correlation_and_the_thresholds_of_such_a_pair(image, pair):
+    found = ring_curves(image, image[:, ::-1], pair=pair)
+    assert np.array_equal(found.correlation, fourier_ring_correlation(image, image[:, ::-1]))
+    samples = ring_samples(image.shape)
+    assert found.pair == pair
+    assert {name: curve.tolist() for name, curve in found.thresholds.items()} == {
+        name: threshold_curve(samples, name, pair=pair).tolist() for name in CRITERIA
+    }
 
 
 def test_ring_correlation_of_an_image_with_itself_is_one_and_with_noise_is_none(image):
