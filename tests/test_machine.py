@@ -385,9 +385,11 @@ def test_a_checkpoint_may_be_given_by_its_bare_name(made, tmp_path, monkeypatch)
     assert done.returncode == 0, (tmp_path / "said").read_text()
 
 
-def test_too_little_memory_is_a_sentence(made, tmp_path):
+@pytest.mark.parametrize("option", ["n_side 1000000", "step_px 1e9", "step_px 1e300"])
+def test_too_little_memory_is_a_sentence(option, tmp_path):
+    """Also for what no memory could hold."""
     said = tmp_path / "said"
-    words = ["simulate", "--output_dir", tmp_path / "sim", "--n_side", 1_000_000, *OPTIONS]
+    words = ["simulate", "--output_dir", tmp_path / "sim", *f"--{option}".split(), *OPTIONS]
     assert run(words, said) == 2
     assert "more memory than there is" in one_sentence(said)
 

@@ -22,6 +22,9 @@ KINDS = {int: "whole number", float: "number", str: "text", Path: "path", bool: 
 Switch = Literal["auto", "on", "off"]  # the flag alone is "on"
 SWITCHES = ("refine_probe", "refine_positions", "refine_flux", "refine_background")
 
+# In metres or electronvolts; far beyond those of any microscope, and their squares are numbers.
+SMALLEST_SIZE, LARGEST_SIZE = 1e-15, 1e15
+
 
 def option(
     text: str,
@@ -155,7 +158,8 @@ class ReadingOptions(Options):
         "step of a raster scan, whose positions then follow; default: positions of the file",
         default=None,
         unit="m",
-        above=0.0,
+        minimum=SMALLEST_SIZE,
+        maximum=LARGEST_SIZE,
     )
     raster_shape: str | None = option(
         "rows,columns of the raster; default: as the file says, else a square", default=None
@@ -186,16 +190,32 @@ class ReadingOptions(Options):
         default="auto",
     )
     energy_ev: float | None = option(
-        "of a photon or an electron; default: as the file says", default=None, unit="eV", above=0.0
+        "of a photon or an electron; default: as the file says",
+        default=None,
+        unit="eV",
+        minimum=SMALLEST_SIZE,
+        maximum=LARGEST_SIZE,
     )
     distance_m: float | None = option(
-        "sample to detector; default: as the file says", default=None, unit="m", above=0.0
+        "sample to detector; default: as the file says",
+        default=None,
+        unit="m",
+        minimum=SMALLEST_SIZE,
+        maximum=LARGEST_SIZE,
     )
     detector_pixel_m: float | None = option(
-        "detector pixel; default: as the file says", default=None, unit="m", above=0.0
+        "detector pixel; default: as the file says",
+        default=None,
+        unit="m",
+        minimum=SMALLEST_SIZE,
+        maximum=LARGEST_SIZE,
     )
     pixel_size_m: float | None = option(
-        "object pixel; default: from the three above", default=None, unit="m", above=0.0
+        "object pixel; default: from the three above",
+        default=None,
+        unit="m",
+        minimum=SMALLEST_SIZE,
+        maximum=LARGEST_SIZE,
     )
 
     def __post_init__(self) -> None:

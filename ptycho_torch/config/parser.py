@@ -44,6 +44,10 @@ IGNORED_FLAGS = {"--disable_mlflow": "MLflow is used only with --logger mlflow"}
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 PLACEHOLDERS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}  # of a value, in the help
 MAX_WORD = 4096  # characters of a value; the longest path of Linux
+# A byte of a file name that is not UTF-8 is half a character for Python (PEP 383), which the
+# parser's YAML refuses. It passes the parser as a character for private use.
+TO_PRIVATE = {0xDC00 + byte: 0x10DC00 + byte for byte in range(0x80, 0x100)}
+FROM_PRIVATE = {hidden: shown for shown, hidden in TO_PRIVATE.items()}
 MAX_SENTENCE = 400  # characters of an error of the parser, which repeats values in full
 
 
@@ -238,15 +242,24 @@ def parse(config_type: type[Config], argv: Sequence[str], *, prog: str) -> Confi
     words = [word for file in files for word in words_of_file(config_type, file)] + flags
     _check_words(words)
     try:
-        values = parser.parse_args(words).as_dict()
+        values = parser.parse_args([word.translate(TO_PRIVATE) for word in words]).as_dict()
     except (ArgumentError, RecursionError) as error:  # it reads values as YAML, however nested
         sentence = plain_sentence(config_type, " ".join(str(error).split()))[:MAX_SENTENCE]
         raise InputError(f"{sentence}; see {prog} --help") from error
     del values["config"]
-    config = config_type(**values)
+    config = config_type(**{name: _with_bytes(value) for name, value in values.items()})
     if getattr(config, "overwrite", False):
         _check_not_replaced(files, values.get("output_dir"))
     return config
+
+
+def _with_bytes(value: Any) -> Any:
+    """A parsed value with the bytes of file names that were hidden from the parser."""
+    if isinstance(value, list | tuple):
+        return type(value)(_with_bytes(item) for item in value)
+    return (
+        type(value)(str(value).translate(FROM_PRIVATE)) if isinstance(value, str | Path) else value
+    )
 
 
 def _check_not_replaced(files: Sequence[Path], output_dir: Path | None) -> None:

@@ -1,6 +1,7 @@
 """Run a command: parse, log to the console, turn expected failures into a sentence and a status."""
 
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -15,7 +16,13 @@ from ptycho_torch.config.registry import load
 from ptycho_torch.errors import InputError, NotTrustedError, RunError, Stopped
 
 FAILED, UNUSABLE_INPUT, NOT_TRUSTED = 1, 2, 3  # exit statuses
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # in the plain errors of torch
+# In the plain errors of torch and NumPy; the last two are of arrays beyond any memory.
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "array is too big",
+    "Maximum allowed dimension exceeded",
+)
 REPEAT_S = 1.0  # seconds after which a signal that ended nothing is raised again
 
 package_logger = logging.getLogger("ptycho_torch")
@@ -48,7 +55,9 @@ def run_command(command: Command, argv: Sequence[str] | None, *, prog: str) -> i
             if getattr(config, "quiet", False):
                 package_logger.handlers[-1].setLevel(logging.WARNING)
             load(command.function)(config)
-        except (MemoryError, RuntimeError) as error:
+        except InputError as error:
+            return _fail(error, UNUSABLE_INPUT, debug)
+        except (MemoryError, RuntimeError, ValueError) as error:
             if isinstance(error, NotTrustedError):
                 return _fail(error, NOT_TRUSTED, debug)
             if isinstance(error, RunError):
@@ -60,8 +69,6 @@ def run_command(command: Command, argv: Sequence[str] | None, *, prog: str) -> i
                 raise
             sentence = f"this needs more memory than there is ({reason})"
             return _fail(error if debug else InputError(sentence), UNUSABLE_INPUT, debug)
-        except InputError as error:
-            return _fail(error, UNUSABLE_INPUT, debug)
         except OSError as error:
             return _fail(error, FAILED, debug)
         except Stopped as stopped:
@@ -162,7 +169,12 @@ def _fail(error: Exception, status: int, debug: bool) -> int:
 
 @contextlib.contextmanager
 def _console() -> Iterator[None]:
-    """Messages of the package on stderr until the block ends."""
+    """Messages of the package on stderr until the block ends, with any file name in them."""
+    before = []
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            before.append((stream, stream.errors))
+            stream.reconfigure(errors=errors)  # names that are not UTF-8: byte for byte, or escaped
     handler = logging.StreamHandler()
     handler.setLevel(logging.INFO)
     handler.setFormatter(_WarningFormatter())
@@ -172,6 +184,8 @@ def _console() -> Iterator[None]:
         yield
     finally:
         package_logger.removeHandler(handler)
+        for changed, former in before:
+            changed.reconfigure(errors=former)
 
 
 class _WarningFormatter(logging.Formatter):

@@ -12,6 +12,7 @@ from ptycho_torch.data.scan import Scan
 from ptycho_torch.doctor.findings import ERROR, WARNING, Finding, Sample
 from ptycho_torch.doctor.pattern_checks import smooth
 from ptycho_torch.evaluation.plots import plot_order, plot_pattern, plot_probe, save_figure
+from ptycho_torch.io.files import printable
 
 COLOURS = {ERROR: "tab:red", WARNING: "darkorange"}
 LETTERS = 150  # in a line of the findings, which is as wide as the picture
@@ -57,7 +58,7 @@ def draw_examination(scan: Scan, sample: Sample, findings: list[Finding]) -> Fig
             scan,
             title=f"Pattern {sample.indices[shown]}, the {name} of those seen",
         )
-    figure.suptitle(scan.source, fontsize=10)
+    figure.suptitle(printable(scan.source), fontsize=10, parse_math=False)
     return figure
 
 
@@ -131,5 +132,6 @@ def write_findings(axes: Axes, lines: list[tuple[str, str]]) -> Axes:
     axes.set_axis_off()
     axes.set_title("Findings", loc="left")
     for row, (line, colour) in enumerate(lines):
-        axes.text(0, 1 - row / len(lines), line, fontsize=LETTER_PT, va="top", color=colour)
+        written = axes.text(0, 1 - row / len(lines), printable(line), parse_math=False)
+        written.set(fontsize=LETTER_PT, va="top", color=colour)
     return axes

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from ptycho_torch.config import CompareConfig
@@ -25,7 +26,7 @@ from ptycho_torch.evaluation.plots import (
     save_comparison,
 )
 from ptycho_torch.evaluation.quantity_text import length_text
-from ptycho_torch.io.files import write_json
+from ptycho_torch.io.files import printable, write_json
 from ptycho_torch.io.readers.reconstruction import read_reconstruction
 from ptycho_torch.io.run_dir import RunDir
 
@@ -162,7 +163,9 @@ def _same_exposures(a: Reconstruction, b: Reconstruction) -> bool:
 
 def _names(*paths: Path) -> tuple[str, str]:
     """Names of the two images in a picture: the truth, or the folder of a result."""
-    first, second = ("truth" if is_truth(path) else path.resolve().parent.name for path in paths)
+    first, second = (
+        "truth" if is_truth(path) else printable(path.resolve().parent.name) for path in paths
+    )
     return (
         (first, second)
         if first != second
@@ -194,9 +197,8 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
 def table(comparison: Comparison) -> Table:
     """The comparison as a table for a terminal."""
     agreement, pair = comparison.agreement, comparison.pair
-    shown = Table(
-        title=f"{comparison.result}\nagainst {comparison.reference}", title_justify="left"
-    )
+    title = f"{comparison.result}\nagainst {comparison.reference}"
+    shown = Table(title=escape(printable(title)), title_justify="left")
     shown.add_column("figure")
     shown.add_column("value", justify="right")
     shown.add_column("unit, range")

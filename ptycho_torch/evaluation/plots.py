@@ -84,7 +84,7 @@ def show_image(
     """
     style = {"extent": extent, "interpolation": "nearest"} | style
     drawn = axes.imshow(image, **style)  # type: ignore[arg-type]
-    axes.set_title(title)
+    axes.set_title(title, parse_math=False)  # it may hold the name of a file
     axes.xaxis.set_major_locator(MaxNLocator(TICKS))
     figure = axes.get_figure()
     if figure is not None:

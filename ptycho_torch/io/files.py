@@ -39,10 +39,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def printable(text: str) -> str:
+    """The text with bytes of file names that are not UTF-8 escaped, for pictures and pages."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file whole or not at all; bytes of file names that are not UTF-8 are escaped."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from rich.progress import TextColumn
 from torch import Tensor
 
 from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.errors import InputError
 from ptycho_torch.physics.probe_modes import add_modes
 from ptycho_torch.refinement.loop import (
     TUNING,
@@ -102,6 +103,7 @@ def refine(
         scale.
 
     Raises:
+        InputError: If there is one pattern alone.
         ValueError: If a shape disagrees, a patch reaches beyond the object, more modes are asked
             for than may be made, or ``held_out`` is missing beside ``network_object``.
 
@@ -114,6 +116,8 @@ def refine(
         .. [3] P. Thibault and A. Menzel, "Reconstructing state mixtures from diffraction
            measurements", Nature 494, 68 (2013), doi:10.1038/nature11806.
     """
+    if len(scan) < 2:
+        raise InputError(f"{scan.source}: one pattern cannot be refined: another must be held out")
     probe = torch.from_numpy(scan.need_probe())
     obj = torch.from_numpy(start.object)
     modes = len(probe) if options.probe_modes is None else options.probe_modes

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from ptycho_torch.config import TrainingConfig
 from ptycho_torch.distributed.fabric import as_input_error, environment_plugins
 from ptycho_torch.errors import InputError
+from ptycho_torch.io.files import printable
 from ptycho_torch.io.run_dir import RunDir
 from ptycho_torch.train.callbacks import (
     AtomicCheckpointIO,
@@ -90,11 +91,16 @@ def build_trainer(
 
 
 def check_tracker(config: TrainingConfig) -> None:
-    """Raise `InputError` if the package of the chosen tracker is not installed."""
+    """Raise `InputError` for a tracker that is not installed, or cannot write into the folder."""
     if config.logger in TRACKERS and find_spec(config.logger) is None:
         package = TRACKERS[config.logger]
         raise InputError(
             f"--logger {config.logger} needs a package that is not here: pip install {package}"
+        )
+    if config.logger in TRACKERS and printable(str(config.output_dir)) != str(config.output_dir):
+        raise InputError(
+            f"--logger {config.logger} cannot write into {config.output_dir}, whose name is not "
+            "UTF-8; choose another --output_dir, or --logger csv"
         )
 
 

@@ -201,7 +201,7 @@ def test_a_resume_that_is_no_path_stays_as_it_is(resume, file):
 
 
 @pytest.mark.parametrize("option", ["energy_ev", "distance_m", "detector_pixel_m", "pixel_size_m"])
-@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e-320, 1e308, float("inf"), float("nan")])
 def test_options_are_checked_in_python_too(option, value):
     with pytest.raises(InputError, match=f"--{option}"):
         ReadingOptions(**{option: value})

@@ -57,6 +57,12 @@ def run(made, *, probe=None, mask=None, start=None, held_out=None, network_objec
     )
 
 
+def test_one_pattern_is_refused_with_a_sentence(dim):
+    one = replace(dim, scan=dim.scan.subset([0]))
+    with pytest.raises(InputError, match="one pattern cannot be refined"):
+        run(one, start=empty(dim), epochs=1)
+
+
 def agreement(made, result):
     return compare(replace(made.truth, object=result.reconstruction.object), made.truth)
 

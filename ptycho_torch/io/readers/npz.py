@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho_torch.config.options import LARGEST_SIZE, SMALLEST_SIZE
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.data.wavelength import RADIATIONS, Radiation
 from ptycho_torch.errors import InputError
@@ -20,8 +21,6 @@ from ptycho_torch.io.readers.raw_scan import Format, RawScan
 PATTERN_KEYS = ("diff3d", "diffraction")
 POSITION_KEYS = ("ycoords", "xcoords")
 SIZE_KEYS = {"pixel_size_m": 2, "detector_pixel_m": 2, "energy_ev": 1, "distance_m": 1}  # values
-# In metres or electronvolts; far beyond those of any microscope, and their squares are numbers.
-SMALLEST_SIZE, LARGEST_SIZE = 1e-15, 1e15
 PYTHON_OBJECTS = "it holds Python objects, which are never loaded"
 DAMAGE = (  # what damaged bytes make NumPy and zipfile raise
     OSError,

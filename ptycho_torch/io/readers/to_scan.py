@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.config import ReadingOptions
+from ptycho_torch.config.options import LARGEST_SIZE, SMALLEST_SIZE
 from ptycho_torch.data.detector import Orientation, Window
 from ptycho_torch.data.lazy_patterns import LazyPatterns, PatternArray
 from ptycho_torch.data.probe import resample_probe
@@ -207,12 +208,21 @@ def _instrument(raw: RawScan, options: ReadingOptions, orientation: Orientation)
     energy = known.energy_ev
     if radiation != known.radiation and raw.wavelength_stated and known.wavelength_m is not None:
         energy = energy_of(known.wavelength_m, radiation)
-    return Instrument(
+    instrument = Instrument(
         radiation=radiation,
         energy_ev=options.energy_ev if options.energy_ev is not None else energy,
         distance_m=options.distance_m if options.distance_m is not None else known.distance_m,
         detector_pixel_m=(pixel[0] * options.bin, pixel[1] * options.bin) if pixel else None,
     )
+    for name in ("energy_ev", "distance_m", "detector_pixel_m"):
+        value = getattr(instrument, name)
+        sizes = np.ravel(() if value is None else value)
+        if not np.all((sizes >= SMALLEST_SIZE) & (sizes <= LARGEST_SIZE)):
+            raise InputError(
+                f"{raw.source}: {name} is {sizes}; expected {SMALLEST_SIZE:g} to {LARGEST_SIZE:g}; "
+                f"give the right one with --{name}"
+            )
+    return instrument
 
 
 def _pixel_size(
@@ -260,13 +270,15 @@ def _probe(
         found = f"key '{key}' is missing" if key else "this format has no probe"
         return None, [f"{found}; give one with --probe FILE if there is one"]
     modes, notes = _stored_modes(raw, stored, shape)
+    brightest = float(np.abs(modes).max())  # squares of 1e-300 and of 1e300 are no float64
+    modes /= brightest
     if modes.shape[-2:] != shape:
         modes = resample_probe(modes, window, shape)
         notes.append(f"{key} was fitted to the patterns of {shape[0]}x{shape[1]} pixels")
     scale = float(np.sqrt(photons / np.sum(np.abs(modes) ** 2)))
     notes.append(
-        f"{key} was multiplied by {scale:.6g}, so that it carries the {photons:.6g} photons of a "
-        "mean pattern"
+        f"{key} was multiplied by {scale / brightest:.6g}, so that it carries the {photons:.6g} "
+        "photons of a mean pattern"
     )
     return (modes * scale).astype(np.complex64), notes
 
@@ -310,8 +322,10 @@ def _components(
         return None, None
     parts, deviations = change
     fitted = []
+    brightest = np.abs(np.asarray(constant.probe)).max()
     for modes in (constant.probe, *parts):
         stored_modes, _ = _stored_modes(replace(constant, probe=modes), stored, shape)
+        stored_modes /= brightest
         if stored_modes.shape[-2:] != shape:
             stored_modes = resample_probe(stored_modes, window, shape)
         fitted.append(stored_modes)

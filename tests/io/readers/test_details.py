@@ -145,6 +145,17 @@ def test_a_near_field_scan_has_a_fresnel_number(tmp_path, measured, options):
     assert read_scan(path, options=far).fresnel_number is None
 
 
+@pytest.mark.parametrize("distance_m", [1e-200, 1e200])
+def test_a_size_beyond_any_microscope_is_refused_with_its_flag(
+    tmp_path, measured, options, distance_m
+):
+    """Its square is no float64."""
+    write_cxi(tmp_path / "scan.cxi", measured)
+    change(tmp_path / "scan.cxi", "entry_1/instrument_1/detector_1/distance", distance_m)
+    with pytest.raises(InputError, match="give the right one with --distance_m"):
+        read_scan(tmp_path / "scan.cxi", options=options)
+
+
 def test_a_near_field_scan_is_not_cropped(tmp_path, measured, options):
     path = near_field_file(tmp_path / "near.cxi", measured, 0.05)
     with pytest.raises(InputError, match="leave --crop and --bin out"):
