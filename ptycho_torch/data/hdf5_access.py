@@ -5,6 +5,7 @@ read without one. What is read then may be half there; who reads it has to expec
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -47,6 +48,20 @@ def _open_finished(path: Path) -> h5py.File:
             f"{path}: another program is writing this file; wait until it has closed it, or let "
             "it write in SWMR mode"
         ) from error
+
+
+def check_whole(file: h5py.File) -> None:
+    """Raise `InputError` if a file became shorter while it is open; HDF5 would read zeros there.
+
+    Not for a file that is written meanwhile, whose announced size runs ahead of it.
+    """
+    if file.swmr_mode or is_read_while_written():
+        return
+    lost = file.id.get_filesize() - os.fstat(file.id.get_vfd_handle()).st_size
+    if lost > 0:
+        raise InputError(
+            f"{file.filename}: another program cut off its last {lost} bytes while it was read"
+        )
 
 
 def open_read_only(path: Path, *, growing: bool) -> h5py.File:

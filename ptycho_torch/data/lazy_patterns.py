@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.data.hdf5_access import is_read_while_written, open_read_only
+from ptycho_torch.data.hdf5_access import check_whole, is_read_while_written, open_read_only
 from ptycho_torch.errors import InputError
 
 CACHE_BYTES = 128 * 2**20  # of each file; some thousand patterns, more than a neighbourhood needs
@@ -94,6 +94,7 @@ class Hdf5Patterns(LazyPatterns):
         self._dtype: np.dtype = dataset.dtype
         self._chunk: int = dataset.chunks[0] if dataset.chunks and dataset.ndim == 3 else 1
         self._growing = is_read_while_written()
+        self._sources = source_files(dataset)
         self._opened: tuple[int, h5py.File] | None = None
         self._cache: OrderedDict[int, NDArray] = OrderedDict()
 
@@ -112,7 +113,7 @@ class Hdf5Patterns(LazyPatterns):
         """See `LazyPatterns.read`.
 
         Raises:
-            InputError: If the file is damaged there.
+            InputError: If the file is damaged there, or became shorter.
         """
         try:
             if not self._growing:
@@ -128,9 +129,17 @@ class Hdf5Patterns(LazyPatterns):
 
     def _read_from(self, dataset: h5py.Dataset, indices: NDArray[np.int64]) -> NDArray:
         """The patterns of some indices in an open file."""
-        if self._chunk == 1:
-            return self._read_runs(dataset, indices)
-        return self._read_chunks(dataset, indices)
+        read = self._read_runs if self._chunk == 1 else self._read_chunks
+        patterns = read(dataset, indices)
+        check_whole(dataset.file)
+        self._check_sources()
+        return patterns
+
+    def _check_sources(self) -> None:
+        """Raise `InputError` if a file of a virtual dataset was removed; HDF5 would read zeros."""
+        for source in self._sources:
+            if not source.is_file():
+                raise InputError(f"{self.path}: {source}, of which {self.key} is made, was removed")
 
     def _read_runs(self, dataset: h5py.Dataset, indices: NDArray[np.int64]) -> NDArray:
         """Patterns that are stored one by one: each stretch of neighbours at once."""
@@ -183,6 +192,15 @@ class Hdf5Patterns(LazyPatterns):
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_opened": None, "_cache": OrderedDict()}
+
+
+def source_files(dataset: h5py.Dataset) -> list[Path]:
+    """The other files that a virtual dataset is made of, where they are beside it."""
+    if not dataset.is_virtual:
+        return []
+    folder = Path(dataset.file.filename).parent
+    files = {folder / part.file_name for part in dataset.virtual_sources() if part.file_name != "."}
+    return sorted(file for file in files if file.is_file())
 
 
 def _runs(ascending: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:

@@ -23,6 +23,7 @@ from ptycho_torch.io.readers.raw_scan import Format, RawScan
 ROWS, COLUMNS, PATTERN_ROWS = 130, 128, 128
 FRAME_BYTES = ROWS * COLUMNS * 4
 PIXEL_M = 150e-6
+WHOLE_NUMBER = re.compile(r"\s*\d{1,9}\s*", re.ASCII)
 LARGEST_XML_BYTES = 2**22  # a sidecar has some kilobytes
 
 
@@ -54,11 +55,16 @@ class EmpadPatterns(LazyPatterns):
         Raises:
             InputError: If the file became shorter, or cannot be read.
         """
+        patterns = np.empty((len(indices), PATTERN_ROWS, COLUMNS), dtype="<f4")
         try:
-            frames = np.memmap(self.path, dtype="<f4", mode="r", shape=(self.count, ROWS, COLUMNS))
-            return np.array(frames[indices, :PATTERN_ROWS], dtype=np.float32)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.path}: cannot be read ({error}); is it complete?") from error
+            with open(self.path, "rb") as file:  # a map of a file that is cut off crashes (SIGBUS)
+                for pattern, index in zip(patterns, indices.tolist(), strict=True):
+                    file.seek(index * FRAME_BYTES)
+                    if file.readinto(memoryview(pattern).cast("B")) < pattern.nbytes:
+                        raise InputError(f"{self.path}: ends before frame {index}; is it complete?")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read ({error.strerror})") from error
+        return patterns.astype(np.float32, copy=False)
 
 
 def is_empad(path: Path) -> bool:
@@ -113,7 +119,7 @@ def raster_shape(path: Path, raw_path: Path) -> tuple[int, int] | None:
         for one in root.iter("scan_parameters"):
             rows, columns = (one.findtext(f"scan_resolution_{axis}") for axis in "yx")
             if one.get("mode") == "acquire" and rows and columns:
-                if not (rows.strip().isdecimal() and columns.strip().isdecimal()):
+                if not (WHOLE_NUMBER.fullmatch(rows) and WHOLE_NUMBER.fullmatch(columns)):
                     raise InputError(
                         f"{beside}: scan_resolution is {rows}, {columns}; expected whole numbers"
                     )

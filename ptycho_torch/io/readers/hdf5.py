@@ -10,7 +10,7 @@ import hdf5plugin  # noqa: F401  registers Blosc, Bitshuffle and LZ4 with HDF5
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.data.hdf5_access import is_read_while_written, open_read_only
+from ptycho_torch.data.hdf5_access import check_whole, is_read_while_written, open_read_only
 from ptycho_torch.data.lazy_patterns import Hdf5Patterns
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.data.wavelength import RADIATIONS, energy_of
@@ -41,6 +41,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         with open_read_only(path, growing=is_read_while_written()) as file:
             yield file
+            check_whole(file)
     except (OSError, RuntimeError, KeyError) as error:  # h5py has no class of its own
         raise InputError(
             f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); is it complete?"
