@@ -60,7 +60,7 @@ class EmpadPatterns(LazyPatterns):
             with open(self.path, "rb") as file:  # a map of a file that is cut off crashes (SIGBUS)
                 for pattern, index in zip(patterns, indices.tolist(), strict=True):
                     file.seek(index * FRAME_BYTES)
-                    if file.readinto(memoryview(pattern).cast("B")) < pattern.nbytes:
+                    if file.readinto(pattern.data.cast("B")) < pattern.nbytes:
                         raise InputError(f"{self.path}: ends before frame {index}; is it complete?")
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read ({error.strerror})") from error
