@@ -602,6 +602,20 @@ MUTANTS = [
         "PHOTON_ENERGY_WAVELENGTH / energy_ev",
         "tests/data/test_wavelength.py",
     ),
+    Mutant(
+        "a run that fails deletes the one that it was to replace",
+        "io/run_dir.py",
+        "(self._delete_former if ended_well else self._settle)",
+        "self._delete_former",
+        "tests/io/test_run_dir.py -k end_well",
+    ),
+    Mutant(
+        "a file that is cut off read as zeros",
+        "data/lazy_patterns.py",
+        "check_whole(dataset.file)",
+        "pass",
+        "tests/io/readers/test_file_cut_off.py -k contiguous",
+    ),
 ]
 
 

@@ -202,6 +202,22 @@ def test_a_full_disk_leaves_the_former_version(small_disk, made, tmp_path):
         assert after == before, name
 
 
+@pytest.mark.parametrize("name", ["simulate", "train", "infer", "compare", "convert to cxi"])
+@pytest.mark.parametrize("largest_file", [300, 60_000], ids=["at once", "later"])
+def test_a_disk_without_room_leaves_what_overwrite_was_to_replace(
+    name, largest_file, made, tmp_path
+):
+    said, words = tmp_path / "said", [*commands(made, tmp_path / "out")[name], *OPTIONS]
+    (tmp_path / "out").mkdir()
+    assert run(words, said) == 0, said.read_text()
+    before = content(tmp_path / "out")
+    if name == "simulate":
+        words += ["--n_side", 12]
+    assert run([*words, "--overwrite"], said, largest_file=largest_file) == 1, said.read_text()
+    assert str(tmp_path / "out") in one_sentence(said)
+    assert content(tmp_path / "out") == before
+
+
 def wait_until(ready, process) -> None:
     """Return once something is there; the process must be running."""
     deadline = time.monotonic() + 60

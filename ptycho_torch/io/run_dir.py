@@ -11,7 +11,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from ptycho_torch.config.yaml_file import read_yaml
-from ptycho_torch.errors import InputError
+from ptycho_torch.errors import InputError, NotTrustedError
 from ptycho_torch.io.files import PART
 
 
@@ -91,6 +91,10 @@ FILES = {  # attribute of `RunDir` -> file; no other module knows the names
 }
 
 LOCK = ".lock"
+# While a run replaces an earlier one, the files of the earlier one lie beside its own under this
+# name, and the second file says that all of them do.
+FORMER, ALL_FORMER = ".{name}.{command}.former", ".{command}.former"
+USABLE_WITH = {"train": "last_checkpoint", "live": "live_state"}  # what makes a part of a run a run
 TRACKER_FOLDERS = ("tensorboard", "mlruns")  # of --logger
 
 CONFIG_KEYS = {  # what tells whose config.yaml it is; one that a user wrote has no "debug"
@@ -159,6 +163,43 @@ class RunDir:
         found = (path for part in parts for path in self.path.glob(str(part)) if path.is_file())
         return list(dict.fromkeys(found))  # some patterns overlap
 
+    def former_files(self, command: str) -> list[Path]:
+        """The files of an earlier run, which a run of a command was going to replace."""
+        names = [Path(file.name) for file in FILES.values() if command in file.commands]
+        hidden = [name.with_name(FORMER.format(name=name.name, command=command)) for name in names]
+        found = (path for one in hidden for path in self.path.glob(str(one)))
+        return list(dict.fromkeys(found))
+
+    def _set_aside(self, command: str) -> None:
+        """Hide the files of an earlier run."""
+        for path in self.files(command):
+            path.rename(path.with_name(FORMER.format(name=path.name, command=command)))
+        if self.former_files(command):
+            (self.path / ALL_FORMER.format(command=command)).touch()
+
+    def _delete_former(self, command: str) -> None:
+        """Delete the files of an earlier run, which was replaced."""
+        (self.path / ALL_FORMER.format(command=command)).unlink(missing_ok=True)
+        for path in self.former_files(command):
+            path.unlink()
+
+    def _settle(self, command: str) -> None:
+        """After a run that did not end well: its files where they can be used, else the former."""
+        all_former = self.path / ALL_FORMER.format(command=command)
+        usable = USABLE_WITH.get(command)
+        if usable is not None and all_former.exists() and getattr(self, usable).is_file():
+            self._delete_former(command)
+        if all_former.exists():
+            for path in self.files(command):
+                path.unlink()
+            all_former.unlink()
+        for path in self.former_files(command):
+            name = path.name.removeprefix(".").removesuffix(f".{command}.former")
+            if path.with_name(name).exists():
+                path.unlink()
+            else:
+                path.rename(path.with_name(name))
+
     @contextlib.contextmanager
     def claim(
         self,
@@ -172,7 +213,9 @@ class RunDir:
 
         Args:
             command: Name of the command that is going to write.
-            overwrite: Delete what an earlier run of that command left here, and nothing else.
+            overwrite: Delete what an earlier run of that command left here, and nothing else, when
+                the block ends without an error or has left something that can be used. Else the
+                earlier run is put back, by the next claim if this process is killed.
             resume: Keep it and continue.
             inputs: Files and folders that the command reads, which are never deleted.
 
@@ -182,28 +225,45 @@ class RunDir:
             OSError: With the name of the folder, where the block raises one without any name.
         """
         with self._locked():
+            if not resume:
+                self._settle(command)
             self._check_free(
                 command, self.files(command), overwrite=overwrite, resume=resume, inputs=inputs
             )
-            for path in self.leftovers(command) + (self.files(command) if overwrite else []):
-                path.unlink(missing_ok=True)  # two patterns may name one file
+            ended_well = False
             try:
+                for path in self.leftovers(command):
+                    path.unlink()
+                if overwrite:
+                    self._set_aside(command)
                 yield
+                ended_well = True
+            except NotTrustedError:  # after all was written
+                ended_well = True
+                raise
             except OSError as error:
                 if error.filename is not None or error.errno is None:
                     raise
                 raise OSError(error.errno, error.strerror, str(self.path)) from error
+            finally:
+                (self._delete_former if ended_well else self._settle)(command)
 
-    def check_unused(self, command: str, *, overwrite: bool, resume: bool = False) -> None:
+    def check_unused(
+        self,
+        command: str,
+        *,
+        overwrite: bool,
+        resume: bool = False,
+        inputs: Iterable[Path] = (),
+    ) -> None:
         """Raise `InputError` for what `claim` would refuse too, before long work starts.
 
         A folder that is not there is not made.
         """
         if self.path.is_dir():
             with self._locked():
-                self._check_free(
-                    command, self.files(command), overwrite=overwrite, resume=resume, inputs=()
-                )
+                found = self.files(command) + self.former_files(command)
+                self._check_free(command, found, overwrite=overwrite, resume=resume, inputs=inputs)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

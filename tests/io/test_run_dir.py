@@ -1,11 +1,14 @@
 """A command replaces its own files and no others, and never a file that it was given to read."""
 
+import contextlib
+import os
+
 import pytest
 
 from ptycho_torch import cli
 from ptycho_torch.config.commands import COMMANDS
-from ptycho_torch.errors import InputError
-from ptycho_torch.io.run_dir import CONFIG_KEYS, FILES, RunDir
+from ptycho_torch.errors import InputError, NotTrustedError
+from ptycho_torch.io.run_dir import CONFIG_KEYS, FILES, USABLE_WITH, RunDir
 
 WRITING = sorted({command for file in FILES.values() for command in file.commands})
 USERS = ("notes.txt", ".2024-11-notes.txt", ".2024-config.yaml", "scan_old.npz", "report.pdf")
@@ -20,7 +23,11 @@ def fill(run, command):
     for name in USERS:
         (run.path / name).write_text("mine")
     (run.path / ".2024-backup").mkdir()
-    config = {"debug": "false"} | dict.fromkeys(CONFIG_KEYS.get(command, ()), "x")
+    write_config(run, command, "x")
+
+
+def write_config(run, command, value):
+    config = {"debug": "false"} | dict.fromkeys(CONFIG_KEYS.get(command, ()), value)
     run.config.write_text("\n".join(f"{key}: {value}" for key, value in config.items()))
 
 
@@ -37,9 +44,94 @@ def test_overwrite_deletes_the_files_of_the_command_and_nothing_else(command, tm
         pass
     assert own <= before
     with run.claim(command, overwrite=True):
-        left = {path for path in tmp_path.rglob("*") if path.is_file()} - {tmp_path / ".lock"}
+        assert run.files(command) == []
+    left = {path for path in tmp_path.rglob("*") if path.is_file()} - {tmp_path / ".lock"}
     assert left == before - own
     assert (tmp_path / ".2024-backup").is_dir()
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_in_part(run, command, *, usable):
+    """What a run leaves that ends too early."""
+    if command in CONFIG_KEYS:
+        write_config(run, command, "of the run that ended too early")
+    if usable:
+        path = getattr(run, USABLE_WITH[command])
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("new")
+
+
+def fail(run, command, usable):
+    with contextlib.suppress(InputError), run.claim(command, overwrite=True):
+        write_in_part(run, command, usable=usable)
+        raise InputError("it failed")
+
+
+def killed(run, command, usable):
+    """In a process that ends without a word, while it holds the folder."""
+    child = os.fork()
+    if child == 0:
+        with run.claim(command, overwrite=True):
+            write_in_part(run, command, usable=usable)
+            os._exit(0)
+    os.waitpid(child, 0)
+    with pytest.raises(InputError, match="already holds a run"), run.claim(command):
+        pass
+
+
+def killed_while_it_began(run, command, usable):
+    """When some of the former files are hidden and others are not."""
+    hidden = run.files(command)[0]
+    hidden.rename(hidden.with_name(f".{hidden.name}.{command}.former"))
+    with pytest.raises(InputError, match="already holds a run"), run.claim(command):
+        pass
+
+
+@pytest.mark.parametrize("end", [fail, killed, killed_while_it_began])
+@pytest.mark.parametrize("command", WRITING)
+def test_a_run_that_replaces_another_and_does_not_end_well_leaves_it(command, end, tmp_path):
+    run = RunDir(tmp_path)
+    fill(run, command)
+    (tmp_path / ".lock").touch()
+    before = content(tmp_path)
+    end(run, command, usable=False)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("end", [fail, killed])
+@pytest.mark.parametrize("command", sorted(USABLE_WITH))
+def test_unless_it_left_what_can_be_used(command, end, tmp_path):
+    run = RunDir(tmp_path)
+    fill(run, command)
+    end(run, command, usable=True)
+    assert getattr(run, USABLE_WITH[command]).read_text() == "new"
+    assert not run.former_files(command)
+    assert len(run.files(command)) <= 2
+
+
+def test_a_training_that_is_resumed_does_not_go_on_with_the_one_that_it_was_to_replace(tmp_path):
+    run = RunDir(tmp_path)
+    fill(run, "train")
+    child = os.fork()
+    if child == 0:
+        with run.claim("train", overwrite=True):
+            os._exit(0)
+    os.waitpid(child, 0)
+    with run.claim("train", resume=True):
+        assert not run.last_checkpoint.exists()
+    assert not run.former_files("train")
+
+
+def test_a_result_that_is_not_trusted_is_kept(tmp_path):
+    run = RunDir(tmp_path)
+    fill(run, "infer")
+    with contextlib.suppress(NotTrustedError), run.claim("infer", overwrite=True):
+        run.metrics.write_text("new")
+        raise NotTrustedError("doubtful")
+    assert run.files("infer") == [run.metrics]
 
 
 @pytest.mark.parametrize("command", WRITING)

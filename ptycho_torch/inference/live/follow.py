@@ -63,8 +63,8 @@ def follow(config: LiveConfig) -> RunDir:
     generator = generator.to(choose_device(config.accelerator))
     run = RunDir(config.output_dir)
     inputs = files_of(Path(config.source))
-    with run.claim("infer", overwrite=config.overwrite, inputs=inputs):
-        pass  # refused before the scan is measured, not after it
+    # refused before the scan is measured, not after it
+    run.check_unused("infer", overwrite=config.overwrite, inputs=inputs)
     torch.manual_seed(config.seed)
     require_determinism(config.deterministic)
     board = Board()

@@ -1,11 +1,16 @@
 """Write Ptychodus' product, with the object at its place in metres, and diffraction file."""
 
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.io.files import PART
 from ptycho_torch.io.run_dir import RunDir
 from ptycho_torch.io.writers.hdf5_writer import new_hdf5, store_patterns
 from ptycho_torch.io.writers.si_geometry import SiGeometry, in_metres, log_omitted
@@ -33,20 +38,49 @@ def write_scan(path: Path, scan: Scan) -> None:
         InputError: If the experiment is not known in metres.
     """
     geometry = in_metres(scan, "ptychodus")
-    path.mkdir(parents=True, exist_ok=True)
-    with new_hdf5(path / PATTERNS) as file:
+    corners = scan.corners_px()
+    origin = np.floor(corners.min(axis=0)) - 1
+    extent = (np.ceil(corners.max(axis=0)) + scan.pattern_shape - origin).astype(int) + 1
+    empty = np.ones((int(extent[0]), int(extent[1])), dtype=np.complex64)
+    scan.need_probe()
+    with _both_or_none(path) as folder:
+        _write_patterns(folder / PATTERNS, geometry, scan)
+        _write_product(folder / PRODUCT, geometry, empty, origin, scan)
+
+
+@contextlib.contextmanager
+def _both_or_none(path: Path) -> Iterator[Path]:
+    """A folder for the two files, which take their places when the block ends without error.
+
+    Patterns of one scan beside positions of another would be read without a word.
+
+    Raises:
+        OSError: With the name of the file that cannot be written.
+    """
+    folder = path / PART.format(name="pair", process=os.getpid())
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        for name in (PATTERNS, PRODUCT):
+            os.replace(folder / name, path / name)
+    except OSError as error:
+        if error.errno is None or error.filename is None:
+            raise
+        name = Path(error.filename).name
+        raise OSError(error.errno, error.strerror, str(path / name)) from error
+    finally:
+        shutil.rmtree(folder)
+
+
+def _write_patterns(path: Path, geometry: SiGeometry, scan: Scan) -> None:
+    """Write a diffraction file."""
+    with new_hdf5(path) as file:
         file["indexes"] = scan.scan_index
         patterns = store_patterns(file, "patterns", scan.counts)
         patterns.attrs["detector_pixel_height_m"], patterns.attrs["detector_pixel_width_m"] = (
             geometry.detector_pixel_m
         )
         file["bad_pixels"] = ~scan.mask
-    corners = scan.corners_px()
-    origin = np.floor(corners.min(axis=0)) - 1
-    extent = (np.ceil(corners.max(axis=0)) + scan.pattern_shape - origin).astype(int) + 1
-    empty = np.ones((int(extent[0]), int(extent[1])), dtype=np.complex64)
-    scan.need_probe()
-    _write_product(path / PRODUCT, geometry, empty, origin, scan)
 
 
 def _write_product(

@@ -1,6 +1,7 @@
 """Written files are read back with the same content; a file appears whole or not at all."""
 
 import dataclasses
+import errno
 import logging
 
 import h5py
@@ -17,6 +18,7 @@ from ptycho_torch.io.run_dir import RunDir
 from ptycho_torch.io.writers import (
     RESULT_WRITERS,
     SCAN_WRITERS,
+    ptychodus_writer,
     write_formats,
     write_reconstruction,
     write_scan,
@@ -53,6 +55,19 @@ def test_a_scan_comes_back(format_name, tmp_path, scan):
     )
     assert back.pixel_size_m == pytest.approx(scan.pixel_size_m)
     assert back.instrument.energy_ev == pytest.approx(scan.instrument.energy_ev)
+
+
+def test_the_two_files_of_a_pair_are_replaced_together(tmp_path, scan, monkeypatch):
+    write_scan(tmp_path / "pair", scan, format_name="ptychodus")
+    before = {path: path.read_bytes() for path in (tmp_path / "pair").iterdir()}
+
+    def fail(path, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(ptychodus_writer, "_write_product", fail)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/pair/product.h5'"):
+        write_scan(tmp_path / "pair", scan.subset(np.arange(9)), format_name="ptychodus")
+    assert {path: path.read_bytes() for path in (tmp_path / "pair").iterdir()} == before
 
 
 @pytest.mark.parametrize("format_name", sorted(set(SCAN_WRITERS) - {"npz"}))
