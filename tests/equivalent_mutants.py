@@ -22,6 +22,21 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "if (len(probe) > 1) or True",
     ): "of a single mode the power is all the power, and the root of 1 is 1",
     (
+        "data/probe.py",
+        "ring_offset",
+        "return (np.array(center) - np.array(reference) - size / 2) % size - size / 2",
+    ): "on a ring, half its size forwards and backwards lead to the same place",
+    (
+        "data/raster.py",
+        "raster_positions_m",
+        "for step, count in zip(step_m, shape, )",
+    ): "both are pairs",
+    (
+        "data/measurement_faults.py",
+        "displacements",
+        "shifts = (shifts[:, None] + moved[None]).reshape(-2, 2)",
+    ): "NumPy takes any negative number for the open size",
+    (
         "physics/incoherent.py",
         "coherent_sum",
         "return waves.sum(dim=-3) if (waves.shape[-3] > 1) or True else waves.squeeze(-3)",

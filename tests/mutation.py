@@ -114,7 +114,8 @@ def main() -> int:
     good = True
     for room in options.rooms or ROOMS:
         started = time.monotonic()
-        scores = sweep(room, None if options.all else options.sample, options.module or "")
+        sample = None if options.all else options.sample
+        scores = sweep(room, sample, options.module or "")
         minutes = (time.monotonic() - started) / 60
         for survivor in (one for score in scores for one in score.survivors if not one.reason):
             print(f"\nnot noticed in {survivor.module}, {survivor.function}:\n{survivor.diff}")
@@ -123,7 +124,7 @@ def main() -> int:
         print(f"{room}: {noticed} of {tried} noticed, in {minutes:.0f} min", flush=True)
         good &= noticed >= ENOUGH * tried
         if not options.module:
-            write_scores(room, scores, minutes)
+            write_scores(room, scores, minutes, sample)
     return 0 if good else 1
 
 
@@ -217,7 +218,7 @@ def survivors(path: Path, names: list[str]) -> Iterator[Survivor]:
         )
 
 
-def write_scores(room: str, scores: list[Score], minutes: float) -> None:
+def write_scores(room: str, scores: list[Score], minutes: float, sample: int | None) -> None:
     """Replace the rows of a room in the document; those of other rooms stay."""
     text = DOCUMENT.read_text()
     if BEGIN not in text or END not in text:
@@ -225,10 +226,11 @@ def write_scores(room: str, scores: list[Score], minutes: float) -> None:
     before, _, rest = text.partition(BEGIN)
     old, _, after = rest.partition(END)
     sections = {one.split("\n", 1)[0]: one for one in re.split(r"^### ", old, flags=re.M)[1:]}
+    chosen = "every mutant" if sample is None else f"at most {sample} of a module, seed {SEED}"
     lines = [
         f"`{room}`",
         "",
-        f"Swept in {minutes:.0f} min with `{' '.join(map(short, ROOMS[room]))}`.",
+        f"Swept in {minutes:.0f} min with `{' '.join(map(short, ROOMS[room]))}`: {chosen}.",
         "",
         "| module | mutants | tried | equivalent | noticed | of the others |",
         "| --- | --- | --- | --- | --- | --- |",
