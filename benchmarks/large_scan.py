@@ -82,21 +82,22 @@ class SimulatedPatterns(LazyPatterns):
         return np.random.default_rng(indices[:1]).poisson(intensity).astype(self.dtype)
 
 
-def large_scan(n_side: int) -> Scan:
-    """A scan that takes no memory, of a periodic object."""
+def large_scan(n_side: int, pattern_size: int = PATTERN_SIZE) -> Scan:
+    """A scan that takes no memory, of a periodic object; larger patterns lie farther apart."""
     rng = np.random.default_rng(0)
-    positions = raster_positions(n_side, STEP_PX, rng) + PATTERN_SIZE / 2 + MARGIN_PX
-    size = int(np.ceil(positions.max() + PATTERN_SIZE / 2)) + MARGIN_PX
+    finer = pattern_size / PATTERN_SIZE
+    positions = raster_positions(n_side, STEP_PX * finer, rng) + pattern_size / 2 + MARGIN_PX
+    size = int(np.ceil(positions.max() + pattern_size / 2)) + MARGIN_PX
     tile = random_object(PERIOD_PX, rng)
     repeats = -(-size // PERIOD_PX)
-    probe = annular_probe(PATTERN_SIZE) * np.float32(np.sqrt(PHOTONS))
+    probe = annular_probe(pattern_size) * np.float32(finer * np.sqrt(PHOTONS))
     return Scan(
         counts=SimulatedPatterns(np.tile(tile, (repeats, repeats))[:size, :size], probe, positions),
         positions_px=positions,
         probe=probe,
-        mask=np.ones((PATTERN_SIZE, PATTERN_SIZE), dtype=bool),
+        mask=np.ones((pattern_size, pattern_size), dtype=bool),
         scan_index=np.arange(len(positions)),
-        pixel_size_m=XRAYS.object_pixel_m((PATTERN_SIZE, PATTERN_SIZE)),
+        pixel_size_m=XRAYS.object_pixel_m((pattern_size, pattern_size)),
         instrument=XRAYS,
         source="simulation",
     )
