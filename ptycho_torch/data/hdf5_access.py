@@ -14,9 +14,28 @@ import h5py
 
 from ptycho_torch.errors import InputError
 
+REASONS = {  # words in the errors of HDF5 -> what they mean to a user
+    "truncated file": "it is truncated",
+    "file signature not found": "it is no HDF5 file, or its start is damaged",
+    "external raw data file": "the raw file that holds its numbers is not there",
+    "filter": "its compressed numbers are damaged, or of a compression that is not known",
+    "checksum": "a checksum is wrong",
+    "too many links": "its links lead in a circle",
+    "too many soft links": "its links lead in a circle",
+    "Is a directory": "it is a folder",
+    "Permission denied": "it may not be read",
+    "No such file": "it is not there",
+    "doesn't exist": "a part is missing",
+}
 IN_USE = ("unable to lock file", "already open for write")  # in the errors of HDF5
 
 _growing = ContextVar("growing", default=False)
+
+
+def hdf5_reason(error: Exception) -> str:
+    """Why HDF5 does not read a file, in words that do not need its source code."""
+    said = str(error)
+    return next((plain for words, plain in REASONS.items() if words in said), "it is damaged")
 
 
 @contextlib.contextmanager

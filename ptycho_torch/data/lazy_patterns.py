@@ -16,7 +16,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.data.hdf5_access import check_whole, is_read_while_written, open_read_only
+from ptycho_torch.data.hdf5_access import (
+    check_whole,
+    hdf5_reason,
+    is_read_while_written,
+    open_read_only,
+)
 from ptycho_torch.errors import InputError
 
 CACHE_BYTES = 128 * 2**20  # of each file; some thousand patterns, more than a neighbourhood needs
@@ -123,8 +128,7 @@ class Hdf5Patterns(LazyPatterns):
                 return self._read_from(file[self.key], indices)
         except OSError as error:
             raise InputError(
-                f"{self.path}: {self.key} cannot be read ({' '.join(str(error).split())}); is it "
-                "complete?"
+                f"{self.path}: {self.key} cannot be read ({hdf5_reason(error)}); is it complete?"
             ) from error
 
     def _read_from(self, dataset: h5py.Dataset, indices: NDArray[np.int64]) -> NDArray:

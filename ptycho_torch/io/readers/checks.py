@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho_torch.config.options import LARGEST_SIZE, SMALLEST_SIZE
 from ptycho_torch.data.hdf5_access import is_read_while_written
 from ptycho_torch.data.lazy_patterns import PatternArray, blocks
 from ptycho_torch.errors import InputError
@@ -18,6 +19,7 @@ INTEGER_SHARE = 0.999  # of the pixels; random numbers come to 2 % of them
 # Of positions, a mask, a probe, or one pattern. A million positions have 16 MiB, a hundred modes
 # of 512 x 512 pixels 400 MiB.
 MAX_ARRAY_BYTES = 2**29
+LARGEST_COUNT = 1e30  # of a pattern, and below one over it the smallest; float32 holds both
 SAMPLE = 256  # patterns that show what the values are
 
 
@@ -46,10 +48,12 @@ def check_patterns(where: str, patterns: PatternArray) -> NDArray[np.float64]:
             f"{where} holds {negative} negative values; expected photon counts or amplitudes "
             "(--clip_negative sets negative values to zero)"
         )
-    if not np.isfinite(totals).all():
-        raise InputError(f"{where}: the sum of the counts is not finite")
     if not totals.any():
         raise InputError(f"{where}: all patterns are all zero; expected some photons")
+    if not 1 / LARGEST_COUNT < totals.max() < LARGEST_COUNT:
+        raise InputError(
+            f"{where}: the sum of the counts of a pattern is {totals.max():.3g}; expected photons"
+        )
     return totals
 
 
@@ -153,6 +157,20 @@ def check_real(where: str, values: NDArray, shape: tuple[int | None, ...]) -> ND
     return values.astype(np.float64)
 
 
+def check_quantity(where: str, value: float) -> float:
+    """A length in metres or an energy in electronvolts that can be one.
+
+    Raises:
+        InputError: If it is not between `SMALLEST_SIZE` and `LARGEST_SIZE`.
+    """
+    if not SMALLEST_SIZE <= value <= LARGEST_SIZE:
+        raise InputError(
+            f"{where} is {value:g} in metres or electronvolts; expected a number from "
+            f"{SMALLEST_SIZE:g} to {LARGEST_SIZE:g}"
+        )
+    return value
+
+
 def check_size(where: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
     """Raise `InputError` for an array of more than `MAX_ARRAY_BYTES`, before it is read."""
     size = dtype.itemsize * math.prod(shape)
@@ -191,6 +209,7 @@ def check_index(where: str, index: NDArray | None, n: int) -> NDArray[np.int64]:
         index.shape != (n,)
         or index.dtype.kind not in "iuf"
         or not np.array_equal(index, np.rint(index))
+        or not np.all(np.abs(index.astype(np.float64)) < 2.0**63)
     ):
         raise InputError(
             f"{where} is {index.dtype} of shape {index.shape}; expected {n} whole numbers"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.data.wavelength import Radiation, energy_of
 from ptycho_torch.errors import InputError
-from ptycho_torch.io.readers.checks import check_real
+from ptycho_torch.io.readers.checks import check_quantity, check_real
 from ptycho_torch.io.readers.hdf5 import (
     PROBE_KINDS,
     find_dataset,
@@ -80,7 +80,7 @@ def read_cxi(paths: Sequence[Path]) -> RawScan:
             probe=read_optional(probe, PROBE_KINDS),
             probe_key="" if probe is None else probe.name,
             mask=None if mask is None else good_pixels(read_array(mask)),
-            dark=None if dark is None else mean_frame(read_array(dark)),
+            dark=mean_frame(dark, patterns.shape[1:]),
             negative_is_zero=True,
             center=beam_center(detector, basis, patterns.shape[1:]),
             instrument=instrument,
@@ -121,6 +121,8 @@ def detector_basis(detector: h5py.Group) -> tuple[NDArray[np.float64], bool]:
         vectors = lengths(basis, "m")
         vectors = vectors.T if vectors.shape == (2, 3) else vectors
         vectors = check_real(f"{path}: {basis.name}", vectors, (3, 2))
+        for side in np.abs(vectors).max(axis=0):
+            check_quantity(f"{path}: a vector of {basis.name}", float(side))
         if np.linalg.matrix_rank(vectors) < 2:
             raise InputError(
                 f"{path}: {basis.name} holds parallel vectors; expected those of a detector's rows "
@@ -144,7 +146,14 @@ def distance(detector: h5py.Group, basis: NDArray[np.float64]) -> float | None:
     if stated is not None or corner is None:
         return stated
     normal = np.cross(basis[:, 0], basis[:, 1])
-    return float(abs(lengths(corner, "m") @ normal) / np.linalg.norm(normal))
+    away = float(abs(corner_of(corner) @ normal) / np.linalg.norm(normal))
+    return check_quantity(f"{detector.file.filename}: the distance of {corner.name}", away)
+
+
+def corner_of(corner: h5py.Dataset) -> NDArray[np.float64]:
+    """The position of a detector's corner, ``(x, y, z)`` in metres."""
+    where = f"{corner.file.filename}: {corner.name}"
+    return check_real(where, lengths(corner, "m").ravel(), (3,))
 
 
 def beam_center(
@@ -154,7 +163,7 @@ def beam_center(
     corner = find_dataset(detector, "corner_position")
     if corner is None:
         return None
-    y, x = np.linalg.lstsq(basis[:2], -lengths(corner, "m").ravel()[:2], rcond=None)[0]
+    y, x = np.linalg.lstsq(basis[:2], -corner_of(corner)[:2], rcond=None)[0]
     return (float(y), float(x)) if 0 <= y < shape[0] and 0 <= x < shape[1] else None
 
 
@@ -173,13 +182,29 @@ def probe_positions(
 
 def good_pixels(mask: NDArray) -> NDArray[np.bool_]:
     """Mask of pixels to trust from CXI's bits."""
-    bits = np.asarray(mask).astype(np.uint32)
+    with np.errstate(invalid="ignore"):  # a number that is no set of bits marks a bad pixel
+        bits = np.asarray(mask).astype(np.uint32)
     return (bits == 0) | (bits == PIXEL_HAS_SIGNAL)
 
 
-def mean_frame(frames: NDArray) -> NDArray:
-    """The mean of one or several frames, (H, W)."""
-    return np.nanmean(frames.reshape(-1, *frames.shape[-2:]), axis=0)
+def mean_frame(dark: h5py.Dataset | None, shape: tuple[int, int]) -> NDArray | None:
+    """The mean of one or several dark frames, (H, W); NaN where none of them has a number.
+
+    Raises:
+        InputError: If they are not of the size of the patterns.
+    """
+    if dark is None:
+        return None
+    frames = read_array(dark)
+    if frames.size == 0 or frames.shape[-2:] != shape:
+        raise InputError(
+            f"{dark.file.filename}: {dark.name} has shape {frames.shape}; expected dark frames of "
+            f"{shape[0]}x{shape[1]} pixels"
+        )
+    frames = frames.reshape(-1, *shape)
+    known = np.isfinite(frames)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, frames, 0.0).sum(axis=0) / known.sum(axis=0)
 
 
 def find_probe(entry: h5py.Group, shape: tuple[int, int]) -> h5py.Dataset | None:

@@ -121,7 +121,8 @@ def raster_shape(path: Path, raw_path: Path) -> tuple[int, int] | None:
             if one.get("mode") == "acquire" and rows and columns:
                 if not (WHOLE_NUMBER.fullmatch(rows) and WHOLE_NUMBER.fullmatch(columns)):
                     raise InputError(
-                        f"{beside}: scan_resolution is {rows}, {columns}; expected whole numbers"
+                        f"{beside}: scan_resolution is {rows[:20]}, {columns[:20]}; expected whole "
+                        "numbers"
                     )
                 return int(rows), int(columns)
     named = re.search(r"x(\d+)_y(\d+)", raw_path.stem)
@@ -148,7 +149,7 @@ def xml_root(path: Path) -> ElementTree.Element:
         raise InputError(f"{path}: defines entities; expected the XML file of an EMPAD")
     try:
         return ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: encodings
         raise InputError(f"{path}: is no readable XML file ({error})") from error
 
 

@@ -4,13 +4,19 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401  registers Blosc, Bitshuffle and LZ4 with HDF5
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.data.hdf5_access import check_whole, is_read_while_written, open_read_only
+from ptycho_torch.data.hdf5_access import (
+    check_whole,
+    hdf5_reason,
+    is_read_while_written,
+    open_read_only,
+)
 from ptycho_torch.data.lazy_patterns import Hdf5Patterns
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.data.wavelength import RADIATIONS, energy_of
@@ -28,6 +34,7 @@ UNITS = {  # to metres and to electronvolts
 
 
 MAX_HOPS = 16  # links that lead to links
+LONGEST_WORD = 256  # characters of a unit, a class, a definition
 PROBE_KINDS = "biufc"  # kinds of numbers of a probe
 
 
@@ -44,7 +51,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
             check_whole(file)
     except (OSError, RuntimeError, KeyError) as error:  # h5py has no class of its own
         raise InputError(
-            f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); is it complete?"
+            f"{path}: not a readable HDF5 file ({hdf5_reason(error)}); is it complete?"
         ) from error
 
 
@@ -145,7 +152,11 @@ def read_array(dataset: h5py.Dataset, kinds: str = "biuf") -> NDArray:
     if dataset.dtype.kind not in kinds:
         raise InputError(f"{where} is {dataset.dtype} of shape {dataset.shape}; expected numbers")
     check_size(where, dataset.dtype, dataset.shape)
-    return np.asarray(dataset[()])
+    try:
+        return np.asarray(dataset[()])
+    except (OSError, TypeError, ValueError) as error:
+        reason = hdf5_reason(error)
+        raise InputError(f"{where} cannot be read ({reason}); is the file complete?") from error
 
 
 def read_optional(dataset: h5py.Dataset | None, kinds: str = "biuf") -> NDArray | None:
@@ -202,8 +213,17 @@ def need_patterns(dataset: h5py.Dataset, path: Path) -> Hdf5Patterns:
 
 
 def text(dataset: h5py.Dataset) -> str:
-    """The string in a dataset, empty if it holds none."""
-    value = dataset[()] if dataset.size == 1 else None
+    """The string in a dataset, empty if it holds none.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        value = dataset[()] if dataset.size == 1 and dataset.dtype.kind in "OSU" else None
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{dataset.file.filename}: {dataset.name} cannot be read ({hdf5_reason(error)})"
+        ) from error
     value = value[0] if isinstance(value, np.ndarray) and value.size == 1 else value
     return (
         value.decode(errors="replace")
@@ -215,16 +235,37 @@ def text(dataset: h5py.Dataset) -> str:
 
 
 def attribute(item: h5py.HLObject, name: str) -> str | None:
-    """A text attribute."""
-    value = item.attrs.get(name)
-    value = value[0] if isinstance(value, np.ndarray) and value.size == 1 else value
-    return (
-        value.decode(errors="replace")
-        if isinstance(value, bytes)
-        else str(value)
-        if value is not None
-        else None
-    )
+    """A text attribute; None where there is none, or an empty one.
+
+    Raises:
+        InputError: If it is something else than one text.
+    """
+    value = stored_attribute(item, name)
+    value = value.flat[0] if isinstance(value, np.ndarray) and value.size == 1 else value
+    if value is None or isinstance(value, h5py.Empty):
+        return None
+    word = value.decode(errors="replace") if isinstance(value, bytes) else value
+    if not isinstance(word, str) or len(word) > LONGEST_WORD:
+        raise InputError(
+            f"{item.file.filename}: attribute {name} of {item.name} is no text, or a long one; "
+            "expected a word"
+        )
+    return word
+
+
+def stored_attribute(item: h5py.HLObject, name: str) -> Any:
+    """An attribute as h5py reads it; None where there is none.
+
+    Raises:
+        InputError: If it is of a type that cannot be read.
+    """
+    try:
+        return item.attrs.get(name)
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{item.file.filename}: attribute {name} of {item.name} cannot be read "
+            f"({hdf5_reason(error)})"
+        ) from error
 
 
 def unit_factor(dataset: h5py.Dataset, default: str) -> float:
@@ -257,7 +298,12 @@ def quantity(dataset: h5py.Dataset | None, default: str) -> float | None:
         raise InputError(
             f"{dataset.file.filename}: {dataset.name} is {found}; expected one number above 0"
         )
-    return float(values[0]) * unit_factor(dataset, default)
+    value = float(values[0]) * unit_factor(dataset, default)
+    if not 0 < value < np.inf:  # beyond the range of numbers in this unit
+        raise InputError(
+            f"{dataset.file.filename}: {dataset.name} is {values[0]}, no such quantity"
+        )
+    return value
 
 
 def with_radiation(item: h5py.HLObject, known: Instrument) -> Instrument:
@@ -316,9 +362,10 @@ def number_attribute(item: h5py.HLObject, name: str) -> float | None:
     Raises:
         InputError: If it is something else.
     """
-    if name not in item.attrs:
+    found = stored_attribute(item, name)
+    if found is None:
         return None
-    value = np.ravel(np.asarray(item.attrs[name]))
+    value = np.ravel(np.asarray(found))
     if value.size != 1 or value.dtype.kind not in "biuf" or not np.isfinite(value[0]):
         raise InputError(
             f"{item.file.filename}: attribute {name} of {item.name} is {value.dtype} of "

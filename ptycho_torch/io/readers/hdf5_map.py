@@ -37,7 +37,7 @@ from ptycho_torch.data.raster import Raster
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.data.wavelength import RADIATIONS, energy_of
 from ptycho_torch.errors import InputError
-from ptycho_torch.io.readers.checks import check_real
+from ptycho_torch.io.readers.checks import check_quantity, check_real
 from ptycho_torch.io.readers.hdf5 import (
     PROBE_KINDS,
     UNITS,
@@ -121,7 +121,7 @@ class Layout:
             raise InputError(
                 f"{self.path}: {found[1]} is {values.tolist()[:3]}; expected one number above 0"
             )
-        return float(values[0])
+        return check_quantity(f"{self.path}: {found[1]}", float(values[0]))
 
     def sizes(self, name: str) -> tuple[float, float] | None:
         """A quantity ``(y, x)``, given as one number or two."""
@@ -134,7 +134,8 @@ class Layout:
                 f"{self.path}: {found[1]} is {values.tolist()[:3]}; expected one number or two, "
                 "above 0"
             )
-        return float(values[0]), float(values[-1])
+        where = f"{self.path}: {found[1]}"
+        return check_quantity(where, float(values[0])), check_quantity(where, float(values[-1]))
 
 
 def read_hdf5_map(path: Path, layout_path: Path) -> RawScan:

@@ -96,7 +96,7 @@ def read_nexus(paths: Sequence[Path]) -> RawScan:
             positions=probe_positions(path, translation, basis),
             positions_unit="m",
             mask=None if mask is None else good_pixels(read_array(mask)),
-            dark=None if dark is None else mean_frame(read_array(dark)),
+            dark=mean_frame(dark, patterns.shape[1:]),
             negative_is_zero=True,
             center=stated_center(detector) or beam_center(detector, basis, patterns.shape[1:]),
             instrument=Instrument(
@@ -177,7 +177,11 @@ def stated_center(detector: h5py.Group) -> tuple[float, float] | None:
     y, x = (find_dataset(detector, f"beam_center_{axis}") for axis in "yx")
     if y is None or x is None:
         return None
-    return float(np.ravel(read_array(y))[0]), float(np.ravel(read_array(x))[0])
+    path = detector.file.filename
+    found = [
+        check_real(f"{path}: {axis.name}", np.unique(read_array(axis)), (1,)) for axis in (y, x)
+    ]
+    return float(found[0][0]), float(found[1][0])
 
 
 FORMAT = Format(

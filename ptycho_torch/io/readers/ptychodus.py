@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ptycho_torch.data.lazy_patterns import select
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.errors import InputError
-from ptycho_torch.io.readers.checks import check_index, check_real
+from ptycho_torch.io.readers.checks import check_index, check_quantity, check_real
 from ptycho_torch.io.readers.hdf5 import (
     PROBE_KINDS,
     find_dataset,
@@ -20,6 +20,7 @@ from ptycho_torch.io.readers.hdf5 import (
     open_hdf5,
     read_array,
     read_optional,
+    stored_attribute,
     with_radiation,
 )
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
@@ -72,10 +73,7 @@ def read_ptychodus(paths: Sequence[Path]) -> RawScan:
                 "partner; others were left out"
             )
         whole = len(common) == len(exposures) and np.array_equal(chosen, np.arange(len(exposures)))
-        sizes = [
-            number_attribute(data, f"detector_pixel_{side}_m") or 0.0
-            for side in ("height", "width")
-        ]
+        sizes = [positive(data, f"detector_pixel_{side}_m") or 0.0 for side in ("height", "width")]
         bad = find_dataset(file, "bad_pixels")
         probe = find_dataset(product, "probe")
         weights = find_dataset(product, "opr_weights")
@@ -83,7 +81,7 @@ def read_ptychodus(paths: Sequence[Path]) -> RawScan:
         if weights is not None:
             stored_weights = read_array(weights)
         elif probe is not None and "opr_weights" in probe.attrs:
-            stored_weights = np.asarray(probe.attrs["opr_weights"])
+            stored_weights = np.asarray(stored_attribute(probe, "opr_weights"))
         if stored_weights is not None:
             stored_weights = check_weights(product_path, stored_weights, len(index))[places]
         return RawScan(
@@ -185,7 +183,8 @@ def positive(item: h5py.HLObject, *names: str) -> float | None:
     for name in names:
         value = number_attribute(item, name)
         if value is not None and value > 0:
-            return value
+            where = f"{item.file.filename}: attribute {name} of {item.name}"
+            return check_quantity(where, value)
     return None
 
 

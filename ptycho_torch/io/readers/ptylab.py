@@ -71,10 +71,11 @@ def detector_orientation(path: Path, file: h5py.File) -> Orientation:
     item = find_dataset(file, "orientation")
     if item is None:
         return Orientation()
-    number = np.ravel(read_array(item))[0]
-    if number not in range(8):
-        raise InputError(f"{path}: orientation is {number}; expected a whole number from 0 to 7")
-    number = int(number)
+    numbers = np.unique(read_array(item))
+    if len(numbers) != 1 or numbers[0] not in range(8):
+        found = numbers.tolist()[:3]
+        raise InputError(f"{path}: orientation is {found}; expected a whole number from 0 to 7")
+    number = int(numbers[0])
     return Orientation(transpose=bool(number & 4), flip_y=bool(number & 2), flip_x=bool(number & 1))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ptycho_torch.data.lazy_patterns import ConcatenatedPatterns, select
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.errors import InputError
-from ptycho_torch.io.readers.checks import check_index, check_real
+from ptycho_torch.io.readers.checks import check_index, check_quantity, check_real
 from ptycho_torch.io.readers.hdf5 import (
     find_dataset,
     lengths,
@@ -167,8 +167,8 @@ def center(path: Path, meta: h5py.Group) -> tuple[float, float] | None:
 def detector_pixel(path: Path, meta: h5py.Group) -> tuple[float, float] | None:
     """Detector pixel ``(y, x)`` in metres."""
     size = pair(path, find_dataset(meta, "psize"))
-    if size is not None and min(size) <= 0:
-        raise InputError(f"{path}: meta/psize is {size}; expected metres above 0")
+    for side in size or ():
+        check_quantity(f"{path}: meta/psize", side)
     return size
 
 

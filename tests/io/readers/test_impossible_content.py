@@ -1,0 +1,98 @@
+"""Content that no scan can have: refused with file and key, in words without the library's own."""
+
+import dataclasses
+
+import h5py
+import numpy as np
+import pytest
+from beamline_files import write_cxi, write_ptylab
+
+from ptycho_torch.config import ReadingOptions
+from ptycho_torch.errors import InputError
+from ptycho_torch.io.readers import read_scan
+
+DETECTOR = "entry_1/instrument_1/detector_1"
+
+
+@pytest.fixture
+def options(probe_file):
+    return ReadingOptions(probe=probe_file)
+
+
+def spoiled_cxi(path, measured, key, value, **attributes):
+    write_cxi(path, measured)
+    with h5py.File(path, "r+") as file:
+        if key in file and value is not None:
+            del file[key]
+        if value is not None:
+            file[key] = value
+        for name, content in attributes.items():
+            file[key].attrs[name] = content
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        (
+            f"{DETECTOR}/basis_vectors",
+            np.full((3, 2), 1e250) * [[0, 1], [1, 0], [0, 0]],
+            "1e\\+250",
+        ),
+        (f"{DETECTOR}/corner_position", np.zeros(0), r"shape \(0,\)"),
+        (f"{DETECTOR}/data_dark", np.zeros((0, 2)), "expected dark frames of 32x32"),
+    ],
+)
+def test_a_length_that_cannot_be_is_refused(key, value, words, measured, options, tmp_path):
+    path = spoiled_cxi(tmp_path / "scan.cxi", measured, key, value)
+    with pytest.raises(InputError, match=words) as error:
+        read_scan(path, options=options)
+    assert str(path) in str(error.value)
+    assert key in str(error.value)
+
+
+@pytest.mark.parametrize("unit", [np.ones((2, 2)), "x" * 60000, 1 + 2j, np.bytes_(b"\xff")])
+def test_a_unit_that_is_no_word_is_refused_in_a_line(unit, measured, options, tmp_path):
+    path = spoiled_cxi(tmp_path / "scan.cxi", measured, f"{DETECTOR}/distance", None, units=unit)
+    with pytest.raises(InputError, match="distance") as error:
+        read_scan(path, options=options)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_an_empty_unit_is_none(measured, options, tmp_path):
+    path = spoiled_cxi(
+        tmp_path / "scan.cxi", measured, f"{DETECTOR}/distance", None, units=h5py.Empty("S1")
+    )
+    assert read_scan(path, options=options).instrument.distance_m == pytest.approx(1.2)
+
+
+def test_compressed_bytes_that_are_damaged_are_said_in_plain_words(measured, options, tmp_path):
+    path = tmp_path / "scan.h5"
+    write_ptylab(path, measured)
+    with h5py.File(path, "r+") as file:
+        stored = file["encoder"][()]
+        del file["encoder"]
+        made = file.create_dataset("encoder", data=stored, chunks=stored.shape, compression="gzip")
+        made.id.write_direct_chunk((0, 0), b"garbage" * 9)
+    with pytest.raises(
+        InputError, match=r"/encoder cannot be read .*compressed numbers are damaged"
+    ):
+        read_scan(path, options=options)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<?xml version="1.0" encoding="klingon"?><root/>',
+        '<?xml version="1.0" encoding="gbk"?><root/>',
+        '<root><raw_file filename="scan.raw"/><scan_parameters mode="acquire">'
+        f"<scan_resolution_x>{'9' * 5000}</scan_resolution_x>"
+        "<scan_resolution_y>3</scan_resolution_y></scan_parameters></root>",
+    ],
+)
+def test_a_sidecar_that_is_none_is_named(text, tmp_path):
+    np.zeros((9, 130, 128), dtype="<f4").tofile(tmp_path / "scan.raw")
+    (tmp_path / "scan.xml").write_text(text)
+    with pytest.raises(InputError, match=r"scan\.xml"):
+        read_scan(tmp_path / "scan.raw", options=dataclasses.replace(ReadingOptions(), crop=64))
