@@ -290,7 +290,8 @@ def lsqml_s(scan: Scan, modes: int, device: torch.device, load: Workload) -> flo
     """
     if importlib.util.find_spec("ptychi") is None or device.type == "mps":
         return None
-    stand_in_for_torchvision()
+    if "torchvision" not in sys.modules:
+        stand_in_for_torchvision()
     from ptychi import api, utils
     from ptychi.api.task import PtychographyTask
 
