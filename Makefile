@@ -6,7 +6,7 @@ THREADS := OMP_WAIT_POLICY=PASSIVE
 
 BROWSER := chromium
 
-.PHONY: test quick test-clients ci bench real-life mutants mutation evidence demo lint docs browser clean
+.PHONY: test quick test-clients ci bench real-life mutants mutation evidence damaged demo lint docs browser clean
 
 test: $(VENV)/installed lint browser
 	$(THREADS) $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
@@ -29,6 +29,11 @@ mutants: $(VENV)/installed
 mutation: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,mutation]'
 	nice $(BIN)/python tests/mutation.py $(ROOMS) $(ARGS)
+
+# Every public command on hostile inputs, with a table of what became of them; ARGS as in
+# `make damaged ARGS="--inputs 3000 --seed 1"`.
+damaged: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(THREADS) PYTHONPATH=tests/io/readers $(BIN)/python tests/damaged/sweep.py --inputs 800 --processes 2 $(ARGS)
 
 PHASE ?= phase_c_modernization
 evidence: $(VENV)/installed

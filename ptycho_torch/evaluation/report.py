@@ -100,7 +100,12 @@ def rebuild_report(run: RunDir) -> Path:
         raise InputError(f"{run.path}: holds neither a reconstruction nor an archive of tests")
     try:
         page = render_html(describe(run))
-    except (ValueError, LookupError, TypeError, OSError) as error:
+    except (TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{run.path}: {run.metrics.name} or {run.config.name} is not as inference wrote it: "
+            "an entry is of another type"
+        ) from error
+    except (ValueError, LookupError, OSError) as error:
         problem = str(error).splitlines()[0]
         raise InputError(
             f"{run.path}: {run.metrics.name} or {run.config.name} is not as inference wrote it: "

@@ -271,7 +271,7 @@ class RunDir:
         lock = FileLock(self.path / LOCK)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._check_links()
+            self._check_places()
             lock.acquire(blocking=False)
         except Timeout as error:
             raise InputError(
@@ -286,15 +286,23 @@ class RunDir:
         finally:
             lock.release()
 
-    def _check_links(self) -> None:
-        """Raise `InputError` if a link would lead what is written here out of the folder."""
+    def _check_places(self) -> None:
+        """Raise `InputError` for links out of the folder, and for folders in the place of files."""
         names = {Path(file.name).parts[0] for file in FILES.values()} | {LOCK, *TRACKER_FOLDERS}
-        for path in (path for name in names for path in self.path.glob(name)):
+        # `Path.glob` overlooks links to nothing, which a file that is opened would make.
+        for path in (path for path in self.path.glob("*") for name in names if path.match(name)):
             if path.is_symlink() and not path.resolve().is_relative_to(self.path.resolve()):
                 raise InputError(
                     f"{path} is a link out of the folder, which is not followed; "
                     "remove it or choose another --output_dir"
                 )
+        for file in FILES.values():
+            for path in self.path.glob(file.name):
+                if path.is_dir():
+                    raise InputError(
+                        f"{path} is a folder, where a file is to be written; "
+                        "remove it or choose another --output_dir"
+                    )
 
     def _check_free(
         self,

@@ -154,10 +154,12 @@ def test_the_page_is_made_again(run, capsys):
     assert capsys.readouterr().out.strip() == str(run.report)
     assert run.report.read_bytes() == before
     whole = run.metrics.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"{}", b"[]"):
+    for damaged in (whole[: len(whole) // 2], b"{}", b"[]", b"null", b"[" * 100_000):
         run.metrics.write_bytes(damaged)
         assert cli.main(["report", str(run.path)]) == 2
-        assert "is not as inference wrote it" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "is not as inference wrote it" in said
+        assert "NoneType" not in said
     run.metrics.write_bytes(whole)
     assert run.report.read_bytes() == before
 

@@ -50,6 +50,28 @@ def test_overwrite_deletes_the_files_of_the_command_and_nothing_else(command, tm
     assert (tmp_path / ".2024-backup").is_dir()
 
 
+@pytest.mark.parametrize("name", [".lock", "train_debug.log", "inference.log", "checkpoints"])
+def test_a_link_to_what_is_not_there_yet_is_not_followed(name, tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / name).symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match="link out of the folder") as error, run.claim("train"):
+        pass
+    assert str(run.path / name) in str(error.value)
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "reconstruction.npz", "checkpoints/last.ckpt"])
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(name, tmp_path):
+    (tmp_path / name).mkdir(parents=True)
+    with (
+        pytest.raises(InputError, match="is a folder, where a file") as error,
+        RunDir(tmp_path).claim("train", overwrite=True),
+    ):
+        pass
+    assert str(tmp_path / name) in str(error.value)
+
+
 def content(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

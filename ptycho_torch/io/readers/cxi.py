@@ -176,7 +176,12 @@ def probe_positions(
             f"{path}: translations have shape {translation.shape}; expected (n, 3), [x, y, z] in "
             "metres"
         )
-    unit = basis / np.linalg.norm(basis, axis=0)
+    sizes = np.linalg.norm(basis, axis=0)
+    if not sizes.all():
+        raise InputError(
+            f"{path}: the pixels of the detector are {sizes} m; expected sizes above 0"
+        )
+    unit = basis / sizes
     return -translation[:, :2] @ np.linalg.pinv(unit[:2]).T
 
 

@@ -24,6 +24,7 @@
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,8 @@ def _numbers(where: str, entry: Any) -> NDArray:
     values = entry if isinstance(entry, list) else [entry]
     if not values or not all(type(value) in (int, float) for value in values):
         raise InputError(f"{where} is {entry}; expected a number, numbers, or a place in the file")
+    if any(type(value) is int and abs(value) > sys.float_info.max for value in values):
+        raise InputError(f"{where} is beyond {sys.float_info.max:.2g}; expected a finite number")
     return np.asarray(entry, dtype=np.float64)
 
 

@@ -133,6 +133,8 @@ def unreadable(path: Path, error: Exception) -> InputError:
 def plain_reason(error: Exception) -> str:
     """What NumPy says about a file, without its advice to load Python objects from it."""
     reason = " ".join(str(error).split())
+    if "malformed node" in reason:
+        return "the header of an array is no header"
     return PYTHON_OBJECTS if "pickle" in reason else reason
 
 

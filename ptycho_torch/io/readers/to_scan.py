@@ -331,7 +331,13 @@ def _components(
         fitted.append(stored_modes)
     mean, *components = fitted
     scale = float(np.linalg.norm(probe) / np.linalg.norm(mean))
-    return (np.stack(components) * scale).astype(np.complex64), deviations.astype(np.float32)
+    scaled = np.stack(components) * scale
+    if not np.abs(scaled).max() < np.finfo(np.float32).max:
+        raise InputError(
+            f"{constant.source}: the components of the probe are up to {np.abs(scaled).max():.2g}; "
+            "expected numbers that float32 holds"
+        )
+    return scaled.astype(np.complex64), deviations.astype(np.float32)
 
 
 def _stored_modes(

@@ -1,8 +1,36 @@
-"""Functions that write a measured scan in the formats of other programs."""
+"""A simulated scan as a beamline knows it, and functions that write it in the formats of other
+programs.
+"""
+
+from types import SimpleNamespace
 
 import h5py
 import hdf5plugin
 import numpy as np
+
+ENERGY_EV, DISTANCE_M, DETECTOR_PIXEL_M = 8000.0, 1.2, 75e-6
+WAVELENGTH_M = 1.2398419843320026e-6 / ENERGY_EV
+
+
+def as_measured(simulation):
+    """The simulated scan in metres; the probe and the pattern have no symmetry."""
+    scan = simulation.scan
+    n, height, width = scan.counts.shape
+    pixel_m = WAVELENGTH_M * DISTANCE_M / (width * DETECTOR_PIXEL_M)
+    return SimpleNamespace(
+        scan=scan,
+        truth=simulation.truth,
+        counts=scan.counts.astype(np.int32),
+        positions_m=(scan.positions_px - scan.positions_px.mean(axis=0)) * pixel_m,
+        pixel_m=pixel_m,
+        probe=scan.probe,
+        shape=(height, width),
+        n=n,
+        energy_ev=ENERGY_EV,
+        wavelength_m=WAVELENGTH_M,
+        distance_m=DISTANCE_M,
+        detector_pixel_m=DETECTOR_PIXEL_M,
+    )
 
 
 def write_cxi(path, measured):

@@ -1,11 +1,12 @@
 """Content that no scan can have: refused with file and key, in words without the library's own."""
 
 import dataclasses
+import zipfile
 
 import h5py
 import numpy as np
 import pytest
-from beamline_files import write_cxi, write_ptylab
+from beamline_files import write_cxi, write_nexus, write_ptychonn, write_ptylab
 
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.errors import InputError
@@ -96,3 +97,42 @@ def test_a_sidecar_that_is_none_is_named(text, tmp_path):
     (tmp_path / "scan.xml").write_text(text)
     with pytest.raises(InputError, match=r"scan\.xml"):
         read_scan(tmp_path / "scan.raw", options=dataclasses.replace(ReadingOptions(), crop=64))
+
+
+def test_detector_pixels_without_a_size_are_refused(measured, options, tmp_path):
+    path = tmp_path / "scan.nxs"
+    write_nexus(path, measured)
+    with h5py.File(path, "r+") as file:
+        del file["scan_7/beamline/eiger/x_pixel_size"]
+        file["scan_7/beamline/eiger/x_pixel_size"] = 5e-324  # metres, whose square is 0
+    with pytest.raises(InputError, match="pixels of the detector are") as error:
+        read_scan(path, options=options)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["energy_ev", "center_px"])
+def test_a_number_of_hundreds_of_digits_is_refused(key, measured, tmp_path):
+    path, layout = tmp_path / "own.h5", tmp_path / "own.yaml"
+    with h5py.File(path, "w") as file:
+        file["frames"], file["xy"] = measured.counts, measured.positions_m
+        file["probe"] = measured.probe
+    layout.write_text(
+        f"patterns: frames\npositions_m: xy\nprobe: probe\n{key}: {'9' * 400}\n"
+        "distance_m: 1\ndetector_pixel_um: 75\n"
+    )
+    with pytest.raises(InputError, match=rf"{key} is beyond 1\.8e\+308"):
+        read_scan(path, options=ReadingOptions(map=layout))
+
+
+def test_a_header_of_an_array_that_holds_code_is_said_in_plain_words(measured, tmp_path):
+    path = tmp_path / "scan.npz"
+    write_ptychonn(path, measured)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    header = b"__import__('os').abort()"
+    members["scan.npy"] = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(InputError, match="is no header"):
+        read_scan(path)
