@@ -31,8 +31,9 @@ from ptycho_torch.data.simulation import (
     raster_positions,
 )
 from ptycho_torch.distributed.communicator import SingleProcess
+from ptycho_torch.evaluation.displayed_phase import phase_range
 from ptycho_torch.evaluation.metrics.agreement import compare, overlay
-from ptycho_torch.evaluation.plots import save_figure
+from ptycho_torch.evaluation.plots import phase_colours, save_figure
 from ptycho_torch.generators import Generator
 from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.inference.in_memory import HELD_OUT_FRACTION, reconstruct_and_refine
@@ -228,15 +229,17 @@ def draw(path: Path, made: Simulation, results: dict[str, Reconstruction]) -> No
     }
     truth = next(iter(pairs.values())).reference
     low, high = np.percentile(np.abs(truth), [0.5, 99.5])
-    middle = np.angle(truth.mean())
-    limit = 1.1 * float(np.percentile(np.abs(np.angle(truth * np.exp(-1j * middle))), 99.5))
+    turn = np.exp(-1j * np.angle(truth.mean()))
+    span = phase_range(np.angle(truth * turn))
     figure = Figure(figsize=(3 * (1 + len(pairs)), 6), layout="compressed")
     axes = figure.subplots(2, 1 + len(pairs))
     images = [("truth", truth), *((method, pair.image) for method, pair in pairs.items())]
     for column, (name, image) in enumerate(images):
         amplitude = axes[0, column].imshow(np.abs(image), cmap="viridis", vmin=low, vmax=high)
-        angle = np.angle(image * np.exp(-1j * middle))
-        phase = axes[1, column].imshow(angle, cmap="twilight_shifted", vmin=-limit, vmax=limit)
+        angle = span.on_branch(np.angle(image * turn))
+        phase = axes[1, column].imshow(
+            angle, cmap=phase_colours(span), vmin=span.low, vmax=span.high
+        )
         axes[0, column].set_title(name)
     for row, drawn, label in ((0, amplitude, "amplitude"), (1, phase, "phase [rad]")):
         figure.colorbar(drawn, ax=axes[row], label=label)
