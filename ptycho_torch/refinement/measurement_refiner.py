@@ -24,6 +24,7 @@ Switch = Literal["auto", "on", "off"]
 PARAMETERS = ("positions", "flux", "background", "probe")  # in the order in which they are tested
 
 EPOCHS = 40  # from an empty object
+DIVERGED = 1e6  # score, a misfit relative to the photons, of a state that is not finite
 SEARCH_AT = (16, 26, 36)  # epochs after which lost positions are searched for
 FIRST_STEP, LAST_STEP = 0.6, 0.05
 PROBE_FROM, MEASUREMENT_FROM = 2, 3  # epochs of the object alone, from an empty one
@@ -164,6 +165,8 @@ class MeasurementRefiner:
             )
             work = working_set(patterns, self.work)  # the positions may have moved
             run_epoch(patterns, state, work, settings, rng=rng, observers=observers)
+            if not state.is_finite:
+                break
             if ready and flux is not None:
                 if "probe" in refined:
                     remove_open_slope(patterns, state)
@@ -181,6 +184,8 @@ class MeasurementRefiner:
 
     def scores(self, joint: Joint) -> Tensor:
         """The scores of the held-out patterns, (B,)."""
+        if not joint.state.is_finite:
+            return self.halves.photons.new_full((len(self.held_out),), DIVERGED)
         return self.halves.scores(joint.patterns, joint.state, joint.refined)
 
     def refine_all(self) -> Joint:

@@ -16,6 +16,9 @@ from ptycho_torch.refinement.flux import move_slope
 from ptycho_torch.refinement.prepared_patterns import PreparedPatterns
 from ptycho_torch.refinement.step import State, keep_photons
 
+# Exponent, at the border of the window, of the growth that a first-order answer can be trusted for.
+MOST_GROWTH = 0.5
+
 
 def align_to_probe(patterns: PreparedPatterns, state: State, given: Tensor) -> None:
     """Move along the open directions until the probe is most like a given one, in place.
@@ -50,6 +53,8 @@ def align_to_probe(patterns: PreparedPatterns, state: State, given: Tensor) -> N
         shift, found = torch.cat(found[2:4]), found[2:]
     if patterns.flux is not None:
         steepness = torch.cat(found[2:4])
+        if not bool((steepness.abs() @ patterns.half).le(MOST_GROWTH)):
+            steepness = torch.zeros_like(steepness)
     _shift(state, shift)
     _tilt(patterns, state, ramp)
     if patterns.flux is not None:

@@ -87,6 +87,12 @@ class State:
         self.obj_velocity = torch.zeros_like(self.obj)
         self.probe_velocity = self.probe.new_zeros(1 + len(self.components), *self.probe.shape)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether object and probe are finite; refinement that diverges ends in NaN."""
+        total = self.obj.abs().sum() + self.probe.abs().sum() + self.components.abs().sum()
+        return bool(total.isfinite())
+
     def copy(self) -> "State":
         """An independent state without momentum."""
         return State(self.obj.clone(), self.probe.clone(), self.components.clone())

@@ -489,3 +489,27 @@ def test_moves_as_small_as_the_models_own_errors_are_no_finding(switch):
         move(joint.patterns, joint.patterns.everything, centres, refiner.shape)
         kept = needed(refiner, joint).refined
     assert kept == ({"positions"} if switch == "on" else set())
+
+
+def test_a_refinement_that_diverges_ends_and_counts_as_worse_than_any():
+    made = simulated()
+    refiner = MeasurementRefiner(made.scan, MeasurementOptions())
+    joint = refiner.start(_on_canvas(made.truth, refiner), {"positions", "flux", "probe"})
+    with torch.no_grad():
+        before = refiner.scores(joint)
+        joint.state.obj[30:40, 30:40] = torch.inf
+        refiner.run(joint, [0.1, 0.1])
+        assert gain(refiner.scores(joint), before).is_significant
+
+
+def test_a_probe_that_is_much_brighter_at_one_side_is_not_aligned_by_a_steep_slope():
+    """Growth that a first-order answer takes too far has no limit over a whole canvas."""
+    made = simulated()
+    refiner = MeasurementRefiner(made.scan, MeasurementOptions())
+    joint = refiner.start(_on_canvas(made.truth, refiner), {"flux", "probe"})
+    given = joint.state.probe * torch.exp(0.3 * torch.arange(32.0))
+    with torch.no_grad():
+        before = joint.state.obj.abs()
+        align_to_probe(joint.patterns, joint.state, given)
+        growth = joint.state.obj.abs() / before
+    assert float(growth.max() / growth.min()) < 10  # e^(0.5 x 64 / 16) on a canvas of 64 px: 7
