@@ -223,15 +223,8 @@ def orientation_finding(trials: list[Trial]) -> Finding:
     alike = [trial for trial in trials if trial.residual <= best * (1 + ALIKE)]
     simplest, *_ = by_length = sorted(alike, key=lambda trial: len(trial.hypothesis.flags))
     # a symmetric probe fits with patterns and with positions turned over: name one of each
-    turns_patterns = simplest.hypothesis.orientation != Orientation()
-    other = next(
-        (
-            trial
-            for trial in by_length[1:]
-            if (trial.hypothesis.orientation != Orientation()) != turns_patterns
-        ),
-        None,
-    )
+    turned = simplest.hypothesis.orientation
+    other = next((one for one in by_length[1:] if one.hypothesis.orientation != turned), None)
     others = [trial.residual for trial in trials if trial not in alike]
     stored = next(trial.residual for trial in trials if not trial.hypothesis.flags)
     margin = others[0] / best - 1 if others else 0.0

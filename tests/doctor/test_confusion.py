@@ -227,6 +227,10 @@ BASES = {"skewed": ("skewed", 1e6, 3.0, 100, 6), "tilted": ("tilted", 1e5, 2.5, 
 
 @pytest.mark.parametrize("base", BASES)
 def test_every_certain_fault_is_found(tmp_path, base):
+    def unmirrored(flags):
+        """The tilted probe is even in x: there both flags fit alike, up to round-off."""
+        return flags.replace("--negate_positions x", "--flip_x") if base == "tilted" else flags
+
     missed = {}
     scan = make_scan(*BASES[base])
     write_scan(tmp_path / "good.npz", scan)
@@ -237,9 +241,8 @@ def test_every_certain_fault_is_found(tmp_path, base):
         spoiled.change(arrays, np.random.default_rng(0))
         np.savez(tmp_path / "bad.npz", **arrays)
         found = findings_of(tmp_path / "bad.npz")
-        if spoiled.check not in found or (
-            spoiled.flag is not None and found[spoiled.check] != spoiled.flag
-        ):
+        flags = found.get(spoiled.check)
+        if flags is None or (spoiled.flag and unmirrored(flags) != unmirrored(spoiled.flag)):
             missed[name] = found
     for name, spoiled in SPOILED_PAIR.items():
         folder = tmp_path / "pair"

@@ -93,6 +93,7 @@ def test_a_near_field_scan_comes_back_from_its_file(format_name, tmp_path):
         back = replace(back, probe=scan.probe)
     findings = examine(back, take_sample(back, all_totals=True))
     assert {finding.verdict for finding in findings} == {OK, INFO}
-    assert any(one.text.startswith("near field: Fresnel number 0.05") for one in findings)
+    said = "near field of photons: Fresnel number 0.05"
+    assert any(one.text.startswith(said) for one in findings)
     as_far = read_scan(path, options=ReadingOptions(propagator="far_field"))
     assert as_far.fresnel_number is None
