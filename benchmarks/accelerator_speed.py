@@ -22,6 +22,7 @@ import torch
 from against_ptychi import empty_object, stand_in_for_torchvision
 from large_scan import large_scan
 from numpy.typing import NDArray
+from speed import untrained_module
 from tabulate import tabulate
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -43,7 +44,7 @@ from ptycho_torch.io.writers import write_scan
 from ptycho_torch.refinement import RefineOptions, refine
 from ptycho_torch.refinement.step import WAVE_BUDGET
 from ptycho_torch.train import train
-from ptycho_torch.train.module import NOISE_LOSS, PtychoModule
+from ptycho_torch.train.module import NOISE_LOSS
 
 GROUP = 64  # patterns of a training step
 PHOTONS = 1e6
@@ -87,15 +88,7 @@ FULL = Workload(
     modes=(1, 3),
     epochs=4,
 )
-SMALL = Workload(
-    n_sides={64: 16, 128: 8, 256: 4},
-    steps=1,
-    turns=1,
-    refined=200,
-    refined_size=128,
-    modes=(1, 3),
-    epochs=4,
-)
+SMALL = replace(FULL, n_sides={64: 16, 128: 8, 256: 4}, steps=1, turns=1, refined=200)
 
 
 @dataclass(frozen=True)
@@ -182,15 +175,7 @@ def counted(work: Callable[[], object]) -> TransformCounter:
 
 def training(scan: Scan, device: torch.device, load: Workload) -> Line:
     """Steps forward, back and of the optimiser, with the copy of a group to the device."""
-    module = PtychoModule(
-        generator="unrolled",
-        settings={},
-        loss="poisson",
-        learning_rate=1e-3,
-        scheduler="constant",
-        seed=0,
-        about={},
-    ).to(device)
+    module = untrained_module().to(device)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     points = min(GROUP, len(scan))
     central = divide(scan.positions_px, n_core=points, n_total=points)[0]

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from quality import network_alone
+from speed import untrained_module
 from tabulate import tabulate
 
 from ptycho_torch.data.grouping import join_groups
@@ -133,15 +134,7 @@ def duration_s(work: Callable[[], object]) -> float:
 
 def training_speed(stored: Scan, loaded: Scan) -> float:
     """Speed of training from the file, relative to training from memory."""
-    module = PtychoModule(
-        generator="unrolled",
-        settings={},
-        loss="poisson",
-        learning_rate=1e-3,
-        scheduler="constant",
-        seed=0,
-        about={},
-    )
+    module = untrained_module()
     from_file, from_memory = steps(module, stored), steps(module, loaded)
     return relative_speed(lambda: run_steps(from_file), lambda: run_steps(from_memory))
 

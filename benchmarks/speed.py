@@ -57,9 +57,9 @@ INEVITABLE = (  # kernels of the Fourier transforms and convolutions, as torch n
 )
 
 
-def training_step(scan: Scan) -> Callable[[], object]:
-    """Forward and backward through one group."""
-    module = PtychoModule(
+def untrained_module() -> PtychoModule:
+    """The default network before its training."""
+    return PtychoModule(
         generator="unrolled",
         settings={},
         loss="poisson",
@@ -68,6 +68,11 @@ def training_step(scan: Scan) -> Callable[[], object]:
         seed=0,
         about={},
     )
+
+
+def training_step(scan: Scan) -> Callable[[], object]:
+    """Forward and backward through one group."""
+    module = untrained_module()
     central = divide(scan.positions_px, n_core=GROUP, n_total=GROUP)[0]
     group = join_groups([make_group(scan, central.points)])
     return lambda: module.group_loss(group, group).sum().backward()  # type: ignore[no-untyped-call]

@@ -62,6 +62,11 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def size_option(text: str, *, unit: str) -> Any:
+    """A length or energy of the instrument, which may also stand in the file."""
+    return option(text, default=None, unit=unit, minimum=SMALLEST_SIZE, maximum=LARGEST_SIZE)
+
+
 def choices_of(item: Field, annotation: Any) -> tuple[str, ...]:
     """Words that an option accepts; empty where any value of its type is."""
     if item.metadata["choices"]:
@@ -154,12 +159,9 @@ class ReadingOptions(Options):
     negate_positions: Literal["none", "y", "x", "both"] = option(
         "reverse the direction of the positions", default="none"
     )
-    raster_step_m: float | None = option(
+    raster_step_m: float | None = size_option(
         "step of a raster scan, whose positions then follow; default: positions of the file",
-        default=None,
         unit="m",
-        minimum=SMALLEST_SIZE,
-        maximum=LARGEST_SIZE,
     )
     raster_shape: str | None = option(
         "rows,columns of the raster; default: as the file says, else a square", default=None
@@ -189,33 +191,17 @@ class ReadingOptions(Options):
         "what was diffracted, for the wavelength; auto: as the file says, else photons",
         default="auto",
     )
-    energy_ev: float | None = option(
-        "of a photon or an electron; default: as the file says",
-        default=None,
-        unit="eV",
-        minimum=SMALLEST_SIZE,
-        maximum=LARGEST_SIZE,
+    energy_ev: float | None = size_option(
+        "of a photon or an electron; default: as the file says", unit="eV"
     )
-    distance_m: float | None = option(
-        "sample to detector; default: as the file says",
-        default=None,
-        unit="m",
-        minimum=SMALLEST_SIZE,
-        maximum=LARGEST_SIZE,
+    distance_m: float | None = size_option(
+        "sample to detector; default: as the file says", unit="m"
     )
-    detector_pixel_m: float | None = option(
-        "detector pixel; default: as the file says",
-        default=None,
-        unit="m",
-        minimum=SMALLEST_SIZE,
-        maximum=LARGEST_SIZE,
+    detector_pixel_m: float | None = size_option(
+        "detector pixel; default: as the file says", unit="m"
     )
-    pixel_size_m: float | None = option(
-        "object pixel; default: from the three above",
-        default=None,
-        unit="m",
-        minimum=SMALLEST_SIZE,
-        maximum=LARGEST_SIZE,
+    pixel_size_m: float | None = size_option(
+        "object pixel; default: from the three above", unit="m"
     )
 
     def __post_init__(self) -> None:

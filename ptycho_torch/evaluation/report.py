@@ -202,7 +202,7 @@ def _facts(run: Run) -> Facts:
 
 
 def _radiation(known: Instrument) -> str:
-    """What was diffracted, with energy and wavelength where they are known."""
+    """Photons or electrons, with their energy and wavelength if these are known."""
     if known.energy_ev is None:
         return f"{known.radiation}, energy not known"
     return f"{known.radiation} of {known.energy_ev:.6g} eV, wavelength {known.wavelength_m:.5g} m"
@@ -282,8 +282,7 @@ def _patterns(run: Run) -> list[Section]:
         "have the same logarithmic colours. Grey pixels are bad ones. The bar is a length in the "
         "near field, and else a spatial frequency, one over a period."
     )
-    near_field = run.said.get("propagator") == "near_field"  # runs of older versions do not say it
-    patterns = Gallery(pattern_pictures(run.fit, run.result, near_field=near_field))
+    patterns = Gallery(pattern_pictures(run.fit, run.result))
     residuals_over_scan = Gallery(residual_pictures(run.fit, run.result))
     return [
         Section("Measured and expected patterns", [explained, patterns]),

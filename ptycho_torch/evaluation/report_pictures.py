@@ -42,7 +42,7 @@ def kept(path: Path, alt: str) -> Picture:
     return Picture(path.read_bytes(), alt=alt)
 
 
-def pattern_pictures(fit: PatternFit, result: Reconstruction, *, near_field: bool) -> list[Picture]:
+def pattern_pictures(fit: PatternFit, result: Reconstruction) -> list[Picture]:
     """The best, the median and the worst explained pattern, measured and expected."""
     pictures = []
     for name, n, measured, expected in zip(
@@ -59,7 +59,7 @@ def pattern_pictures(fit: PatternFit, result: Reconstruction, *, near_field: boo
             measured=measured,
             expected=expected,
             pixel_size_m=result.pixel_size_m,
-            near_field=near_field,
+            near_field=not result.is_far_field,
         )
         drawn = _pair(plot)
         alt = f"The {name} explained pattern, measured and expected, on a logarithmic scale"

@@ -262,7 +262,7 @@ def image_metrics(
     return {
         "patterns": len(scan),
         "photons_per_pattern": scan.photons,
-        "propagator": "far_field" if scan.fresnel_number is None else "near_field",
+        "propagator": "far_field" if scan.is_far_field else "near_field",
         "r_factor": r_image,
         "r_factor_empty": r_empty,
         "r_factor_noise": r_noise,

@@ -114,7 +114,7 @@ class HeldOutHalves:
     def place(self, patterns: PreparedPatterns, state: State, refined: Collection[str]) -> None:
         """Give the held-out patterns, in place, the positions and flux of their first halves."""
         first = self._half(patterns)
-        shape = (int(state.obj.shape[0]), int(state.obj.shape[1]))
+        shape = state.shape
         if "positions" in refined:
             search_lost(first, state, first.everything)
         move(patterns, self.held_out, first.centres, shape)
@@ -135,7 +135,7 @@ class HeldOutHalves:
     ) -> PreparedPatterns:
         """The first halves with their own positions and flux."""
         first = self._half(patterns)
-        shape = (int(state.obj.shape[0]), int(state.obj.shape[1]))
+        shape = state.shape
         observers: list[Observer] = []
         if "positions" in refined:
             observers.append(PositionObserver(first, shape))

@@ -29,8 +29,8 @@ EXTENDED_EPOCHS = 16  # with those that won the trial
 ENOUGH_GAIN = 0.05  # relative fall of the score by more modes or components
 SUSPICIOUS_BACKGROUND = 0.005  # share of the light; more may be a partly coherent beam
 COMPONENTS = 2  # of a probe that changes, where "auto" tries them
-EXPLAINED = 1.05  # misfit in units of noise, below which no modes and components are tried,
 MODEL_PX = 0.01  # rms of moves, below which they may make up for the model's interpolated shifts
+EXPLAINED = 1.05  # misfit in units of noise, below which no modes and components are tried,
 MOST = 0.75  # where this share of the held-out patterns has less
 
 

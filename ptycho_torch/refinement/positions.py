@@ -149,7 +149,7 @@ def apply_affine(patterns: PreparedPatterns, state: State, affine: Tensor, middl
     away = patterns.centres - middle
     if not float((away @ affine.T).abs().max()) > MIN_AFFINE_PX:
         return False
-    shape = (int(state.obj.shape[0]), int(state.obj.shape[1]))
+    shape = state.shape
     move(patterns, patterns.everything, patterns.centres + away @ affine.T, shape)
     state.obj = warped(state.obj, affine, middle)
     state.reset_momentum()
@@ -194,7 +194,7 @@ def search_lost(patterns: PreparedPatterns, state: State, index: Tensor) -> int:
     basis = shift_basis(patterns, state.probe, state.components)
     misfits = misfit_of_each(patterns, state.obj, basis, index)
     lost = index[misfits > SEARCH_RATIO * misfits.quantile(WELL_PLACED)]
-    shape = (int(state.obj.shape[0]), int(state.obj.shape[1]))
+    shape = state.shape
     here = patterns.half.new_zeros(1, 2)
     along = torch.arange(-SEARCH_REACH_PX, SEARCH_REACH_PX + 1e-9, SEARCH_STEP_PX).to(here)
     offsets = torch.cat([here, torch.cartesian_prod(along, along)])

@@ -88,6 +88,11 @@ class State:
         self.probe_velocity = self.probe.new_zeros(1 + len(self.components), *self.probe.shape)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """``(Y, X)`` of the object."""
+        return int(self.obj.shape[0]), int(self.obj.shape[1])
+
+    @property
     def is_finite(self) -> bool:
         """Whether object and probe are finite; refinement that diverges ends in NaN."""
         total = self.obj.abs().sum() + self.probe.abs().sum() + self.components.abs().sum()
@@ -201,7 +206,7 @@ class Illumination:
 def illumination_of(patterns: PreparedPatterns, state: State, index: Tensor) -> Illumination:
     """The light of some patterns."""
     probe = state.probe
-    shape = (int(state.obj.shape[0]), int(state.obj.shape[1]))
+    shape = state.shape
     photons = illumination_nearest_pixel(patterns.corners[index][None], probe[None], shape)[0]
     brightest = photons.max()
     support = (photons > TUNING.support * brightest).to(photons.dtype)
@@ -273,8 +278,8 @@ def step_on_batch(
         basis = shift_basis(patterns, probe, components)
     gradient = torch.zeros_like(ahead)
     probe_gradient = ProbeGradient(patterns, probe, len(components))
-    shape = (ahead.shape[0], ahead.shape[1])
-    here = illumination_nearest_pixel(patterns.corners[index][None], state.probe[None], shape)[0]
+    at = patterns.corners[index][None]
+    here = illumination_nearest_pixel(at, state.probe[None], state.shape)[0]
     for some in index.split(patterns_at_once(patterns, len(probe))):
         # 2. residual on the detector, propagated back to exit waves
         descent = descent_of(patterns, ahead, basis, some)

@@ -57,7 +57,7 @@ REFUSAL = "error: /in/scan.npz: key 'x' is missing\n"
         (2, "error: /in/scan.npz: KeyError: 'x'\n", (), "KeyError"),
         (2, f"error: /in/scan.npz: {'x' * 1000}\n", (), "characters"),
         (0, "/lib/a.py:3: RuntimeWarning: invalid value\n", (), "warning of a library"),
-        (0, "", ("open /home/notes",), "beyond its folders"),
+        (0, "", ("open /elsewhere/notes",), "beyond its folders"),
         (1, REFUSAL, (), "exit status 1"),
         (TRACEBACK, "Traceback\nValueError: x\n", (), "traceback"),
         (-signal.SIGSEGV, "", (), "SIGSEGV"),

@@ -233,7 +233,7 @@ class Live:
         }
 
     def _legend(self) -> dict[str, Any]:
-        """What the colours and the lengths of the pictures mean."""
+        """The legend of the pictures: ranges of values, colour maps and scale bar."""
         if self._pictures is None:
             return {"ranges": None, "colours": None, "bar": None}
         bar = self._pictures.bar
