@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for the annotations of Group alone: a Scan is read and chec
 NOTEBOOK = "ptycho_torch.evaluation.notebook"  # draws; imported when something is to be seen
 
 LARGE_CANVAS_PX = 2**24  # 128 MiB of complex numbers; smaller canvases are never refused
+FARTHEST_PX = 1e12  # from zero; double precision has a thousandth of a pixel up to there
 DARK_CANVAS = 50.0  # pixels per lit pixel; a single diagonal line of 100 patches has fewer
 
 
@@ -183,26 +184,39 @@ class Scan:
         """Position ``(y, x)`` of the first pixel, and shape, of a canvas that holds all patches.
 
         Raises:
-            InputError: If the canvas would be large and nearly all of it dark.
+            InputError: See `extent_fault`.
         """
+        if fault := self.extent_fault():
+            raise InputError(f"{self.source}: {fault}; see ptycho-torch doctor")
         corners = self.corners_px()
-        self._check_extent(corners)
         origin = np.floor(corners.min(axis=0))
         rows, columns = np.rint(corners - origin).max(axis=0).astype(int) + self.pattern_shape + 1
         return origin, (int(rows), int(columns))
 
-    def _check_extent(self, corners: NDArray[np.float64]) -> None:
-        """Raise `InputError` for a large canvas of which the patches cover next to nothing."""
+    def extent_fault(self) -> str:
+        """What is wrong with the extent of the positions; empty where nothing is.
+
+        They lie so far from zero that their fractions of a pixel are lost, or a canvas of them
+        would be large and nearly all of it dark.
+        """
+        farthest = float(np.abs(self.positions_px).max())
+        if farthest > FARTHEST_PX:
+            return (
+                f"positions lie {farthest:.4g} px from zero, where their numbers are not exact to "
+                "a thousandth of a pixel; subtract their mean"
+            )
+        corners = self.corners_px()
         size = np.asarray(self.pattern_shape)
         extent = np.ptp(corners, axis=0) + size
         cells = len(np.unique(np.floor((corners - corners.min(axis=0)) / size), axis=0))
         lit = 4.0 * cells * size.prod()  # px; a patch touches four cells of its size at most
         if extent.prod() > max(LARGE_CANVAS_PX, DARK_CANVAS * lit):
-            raise InputError(
-                f"{self.source}: positions span {extent[0]:.4g} x {extent[1]:.4g} px, of which the "
-                f"patterns light {100 * lit / extent.prod():.2g} % at most; are some of the "
-                "positions, or their unit, wrong? See ptycho-torch doctor"
+            return (
+                f"positions span {extent[0]:.4g} x {extent[1]:.4g} px, of which the patterns light "
+                f"{100 * lit / extent.prod():.2g} % at most; are some of the positions, or their "
+                "unit, wrong?"
             )
+        return ""
 
     def pattern_totals(self) -> NDArray[np.float64]:
         """Photons of each pattern on good pixels, (N,); reads all patterns once, in blocks."""

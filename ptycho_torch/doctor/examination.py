@@ -13,6 +13,7 @@ from ptycho_torch.doctor.lost_positions import lost_positions
 from ptycho_torch.doctor.near_field import check_near_field
 from ptycho_torch.doctor.orientation import (
     LEAST_FRAMES,
+    neighbourhood,
     orientation_finding,
     timing_finding,
     try_orientations,
@@ -39,6 +40,9 @@ def examine(scan: Scan, sample: Sample) -> list[Finding]:
     if scan.probe is not None and all(finding.verdict != ERROR for finding in findings):
         lost = lost_positions(scan)
         placed = scan.subset(np.setdiff1d(np.arange(len(scan)), lost))
+        if not neighbourhood(placed)[0].any():
+            text = "the middle of the scan has no light; its orientation is not tried"
+            return [*findings, Finding("orientation", INFO, text, {})]
         findings.append(orientation_finding(try_orientations(placed)))
         if len(placed) >= LEAST_FRAMES:
             findings.append(timing_finding(placed))

@@ -78,10 +78,15 @@ def light_at_border(mean: NDArray, mask: NDArray[np.bool_]) -> float:
 
 
 def misfit_of_probe(scan: Scan) -> float:
-    """R-factor of patterns that are predicted from the probe alone, without that of noise."""
+    """R-factor of patterns that are predicted from the probe alone, without that of noise.
+
+    It is 1 where the middle of the patterns has no light.
+    """
     amplitude, mask, placed, beam = neighbourhood(scan)
-    # the variance of the root of a count is 1/4
-    noise = 0.25 * mask.sum() * len(amplitude) / float(np.square(amplitude[:, mask]).sum())
+    photons = float(np.square(amplitude[:, mask]).sum())
+    if photons == 0:
+        return 1.0
+    noise = 0.25 * int(mask.sum()) * len(amplitude) / photons  # a root of a count has variance 1/4
     return residual(amplitude, mask, placed, beam, 1) - noise
 
 

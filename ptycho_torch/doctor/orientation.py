@@ -32,6 +32,7 @@ WRONG = 1.0
 # The same excess over the positions of the frame before or after. Positions of a slow scan are
 # alike in successive frames: four good scans reached 0.07, and shifted ones began at 0.4.
 SHIFTED = 0.25
+LEAST_RESIDUAL = 1e-12  # of an R-factor; below is the rounding of float32
 LEAST_FRAMES = 16  # fewer patterns than this have no neighbourhood whose order could be tried
 
 
@@ -175,7 +176,7 @@ def residual(
     probe: NDArray[np.complex64],
     iterations: int,
 ) -> float:
-    """R-factor of the object that a few gradient steps from empty space reach.
+    """R-factor of the object that a few gradient steps from empty space reach; 1 without light.
 
     ::
 
@@ -202,6 +203,8 @@ def residual(
     measured = model.propagator.from_detector(torch.from_numpy(amplitude.astype(np.float32)))[None]
     good = model.propagator.from_detector(torch.from_numpy(mask.copy()))
     total = float((measured * good).square().sum(dtype=torch.float64))
+    if total == 0:
+        return 1.0
     light = illumination(layout)
     canvas = torch.ones_like(light, dtype=torch.complex64)
     left = float("inf")
@@ -214,7 +217,7 @@ def residual(
         back = object_gradient(model.exit_wave_gradient(waves, slope), layout.probe)
         change = place_patches(back, layout.indices, layout.canvas_shape)
         canvas = canvas + STEP * change / (light + DARKEST * light.max())
-    return left
+    return max(left, LEAST_RESIDUAL)
 
 
 def orientation_finding(trials: list[Trial]) -> Finding:

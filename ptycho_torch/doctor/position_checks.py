@@ -22,6 +22,7 @@ GOOD_OVERLAP = 0.4  # the field's rule of thumb is 60 %
 BEAM_SHARE = 0.9  # of the photons, inside the diameter of the beam
 # Correlation of the mean pattern with that of the probe alone; unrelated ones are near 0.
 RELATED = 0.3
+FLAT = 1e-6  # relative spread of a picture; below is the rounding of float32
 PIXEL_TOLERANCE = 0.02  # relative difference of the stated object pixel and that of the experiment
 TELLING = 50.0  # photons of a pattern; patterns of fewer are equal by chance now and then
 MOST_EXPOSURES = 2  # successive patterns at a place; some scans expose each place twice
@@ -68,9 +69,12 @@ def check_overlap(scan: Scan, sample: Sample) -> Finding:
 
 
 def check_lost(scan: Scan, sample: Sample) -> Finding:
-    """Positions far from all others, which training and inference leave out."""
+    """Positions far from all others, which training and inference leave out; the rest's extent."""
     lost = lost_positions(scan)
     evidence = {"lost": float(len(lost))}
+    kept = scan.subset(np.setdiff1d(np.arange(len(scan)), lost)) if len(lost) else scan
+    if fault := kept.extent_fault():
+        return Finding("lost", ERROR, fault, evidence)
     if len(lost):
         evidence["first_lost"] = float(lost[0])
         text = f"{say_lost(scan, lost)}; training and inference leave them out"
@@ -159,7 +163,7 @@ def check_probe(scan: Scan, sample: Sample) -> Finding:
         empty, torch.from_numpy(scan.probe), propagator=propagator_of(number)
     ).numpy()
     soft = [np.sqrt(gaussian_filter(image, 1.5, mode="wrap")) for image in (alone, sample.mean)]
-    related = float(np.corrcoef(soft[0][scan.mask], soft[1][scan.mask])[0, 1])
+    related = correlation(soft[0][scan.mask], soft[1][scan.mask])
     evidence = {"offset_y_px": float(off[0]), "offset_x_px": float(off[1]), "correlation": related}
     if (np.abs(off) / np.array(shape)).min() > CORNER:
         return Finding(
@@ -178,6 +182,13 @@ def check_probe(scan: Scan, sample: Sample) -> Finding:
     return Finding(
         "probe", OK, f"the probe alone correlates with the mean pattern by {related:.2f}", evidence
     )
+
+
+def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Correlation coefficient of two pictures, from -1 to 1; 0 where one of them is flat."""
+    if any(picture.std() <= FLAT * np.abs(picture).max() for picture in (one, other)):
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def check_experiment(scan: Scan, sample: Sample) -> Finding:
@@ -256,4 +267,4 @@ def are_electrons(known: Instrument, pixel_m: float, stated_m: tuple[float, floa
     )
 
 
-CHECKS = (check_overlap, check_lost, check_order, check_probe, check_experiment)
+CHECKS = (check_lost, check_overlap, check_order, check_probe, check_experiment)

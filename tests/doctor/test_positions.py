@@ -8,7 +8,7 @@ import pytest
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.doctor.examination import examine, examine_quickly
-from ptycho_torch.doctor.findings import OK, WARNING, take_sample
+from ptycho_torch.doctor.findings import ERROR, OK, WARNING, take_sample
 from ptycho_torch.doctor.lost_positions import lost_positions
 from ptycho_torch.doctor.open_scan import open_scan
 from ptycho_torch.errors import InputError
@@ -49,6 +49,37 @@ def test_a_wild_position_is_named_and_left_out(distance, axes, scan, tmp_path, c
     np.testing.assert_allclose(opened.positions_px, scan.positions_px[kept], atol=1e-9)
     np.testing.assert_array_equal(opened.counts[:], scan.counts[kept])
     assert opened.canvas()[1] == scan.subset(kept).canvas()[1]
+
+
+@pytest.mark.parametrize("distance", [1e13, 1e18, 1e300])
+@pytest.mark.parametrize("axes", [(1, 1), (1, 0)])
+def test_positions_too_far_from_zero_for_fractions_of_a_pixel_are_an_error(
+    distance, axes, scan, tmp_path
+):
+    far = replace(scan, positions_px=scan.positions_px + np.array(axes) * distance)
+    found = verdicts(far, examine)["lost"]
+    assert found.verdict == ERROR
+    assert "subtract their mean" in found.text
+    path = tmp_path / "far.npz"
+    write_scan(path, far)
+    with pytest.raises(InputError, match=r"not exact to a thousandth of a pixel"):
+        open_scan(path, ReadingOptions())
+    with pytest.raises(InputError, match=r"not exact to a thousandth of a pixel"):
+        far.canvas()
+
+
+def test_positions_of_a_stage_far_from_its_zero_are_as_good(scan):
+    far = replace(scan, positions_px=np.rint(scan.positions_px) + 1e11)
+    assert verdicts(far, examine_quickly)["lost"].verdict == OK
+    assert far.canvas()[1] == replace(scan, positions_px=np.rint(scan.positions_px)).canvas()[1]
+
+
+@pytest.mark.parametrize("distance", [1e9, 1e12, 1e300])
+def test_two_halves_of_a_scan_that_are_far_apart_are_an_error(distance, scan):
+    half = replace(
+        scan, positions_px=scan.positions_px + distance * (np.arange(len(scan)) % 2)[:, None]
+    )
+    assert verdicts(half, examine)["lost"].verdict == ERROR
 
 
 def test_two_fields_of_one_scan_are_both_kept(scan):
