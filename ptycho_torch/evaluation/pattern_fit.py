@@ -20,7 +20,7 @@ class PatternFit:
     Attributes:
         scan_index: Identifier of each exposure, (N,).
         given_px: Positions ``(y, x)`` as the file has them, in object pixels, (N, 2).
-        r_factor: Of each pattern, (N,).
+        r_factor: Of each pattern, (N,); NaN where it has no photon.
         chi2_per_dof: Of each pattern, (N,); NaN where it has too few photons.
         chosen: Indices of the best, the median and the worst explained pattern, (3,).
         measured: Photons of these, float32, (3, H, W); NaN on bad pixels.
@@ -53,7 +53,8 @@ def fit_of_patterns(
     values = residuals.pattern_chi2
     compared = np.flatnonzero(np.isfinite(values))
     if not len(compared):
-        values, compared = residuals.r_factor, np.arange(len(scan))
+        values = residuals.r_factor
+        compared = np.flatnonzero(np.isfinite(values))
     order = compared[np.argsort(values[compared], kind="stable")]
     chosen = order[[0, len(order) // 2, -1]]
     expected, measured = (part.numpy() for part in predict_patterns(result, scan, chosen))

@@ -1,10 +1,12 @@
 """Correlate two reconstructions from halves of a scan, which needs no known object."""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.errors import InputError
@@ -62,12 +64,15 @@ def correlate_halves(
 
 def to_dict(residuals: Residuals, halves: RingCurves | None, scan: Scan) -> dict[str, Any]:
     """Residuals of each position, and correlation of the halves, for `metrics.json`."""
-    chi2_per_dof = [None if chi2 != chi2 else chi2 for chi2 in residuals.pattern_chi2.tolist()]
+
+    def known(values: NDArray[np.float64]) -> list[float | None]:
+        return [None if math.isnan(value) else value for value in values.tolist()]
+
     return {
         "frc_halves": halves.to_dict() if halves else None,
         "positions": {
             "scan_index": scan.scan_index.tolist(),
-            "r_factor": residuals.r_factor.tolist(),
-            "chi2_per_dof": chi2_per_dof,
+            "r_factor": known(residuals.r_factor),
+            "chi2_per_dof": known(residuals.pattern_chi2),
         },
     }

@@ -282,9 +282,10 @@ class Prediction:
     """How well patterns are predicted.
 
     Attributes:
-        r: R-factor.
+        r: R-factor; of patterns without a photon, as if there were one.
         deviance: Poisson deviance, per good pixel.
-        dispersion: Misfit in units of counting noise; 1 for a right model.
+        dispersion: Misfit in units of counting noise; 1 for a right model. Where no photon is
+            expected, the misfit itself.
     """
 
     r: float
@@ -300,7 +301,9 @@ def predict(
         patterns, obj, basis, index, batch
     ).tolist()
     good = math.prod(patterns.shape) if patterns.mask is None else int(patterns.mask.sum())
-    return Prediction(amplitude / total, summed / (len(index) * good), misfit / noise)
+    return Prediction(
+        amplitude / (total or 1.0), summed / (len(index) * good), misfit / (noise or 1.0)
+    )
 
 
 def misfit_sums(

@@ -129,8 +129,9 @@ class Residuals:
 
     @property
     def r_factor(self) -> NDArray[np.float64]:
-        """Misfit of each pattern, as `r_factor`, (N,)."""
-        return self.misfit / np.maximum(self.photons, np.finfo(np.float64).tiny)
+        """Misfit of each pattern, as `r_factor`, (N,); NaN without a photon."""
+        lit = self.photons > 0
+        return np.divide(self.misfit, self.photons, where=lit, out=np.full(lit.shape, np.nan))
 
     @property
     def total_r_factor(self) -> float:

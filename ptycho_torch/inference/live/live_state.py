@@ -57,6 +57,8 @@ def judge(
     if not len(inside):
         return wait("no frame lies inside the image yet"), {}
     frames = frames.subset(inside)
+    if not frames.pattern_totals().any():
+        return wait("the newest frames have no light"), {}
     found = {
         "r_factor": r_factor(result, frames),
         "r_factor_empty": empty_r_factor(result.probe, frames),

@@ -1,5 +1,6 @@
 """Residuals of patterns, compared with direct sums and with Poisson statistics."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from ptycho_torch.evaluation.metrics.residuals import (
     pattern_residuals,
     r_factor,
 )
+from ptycho_torch.inference.half_data import to_dict
 
 
 def predicted(result, scan, point):
@@ -165,6 +167,19 @@ def test_patterns_too_dark_for_a_single_cell_have_no_degree_of_freedom(simulatio
     found = pattern_residuals(dim, simulation.scan)
     assert not found.dof.any()
     assert np.isnan(found.chi2_per_dof)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pattern_without_a_photon_has_no_r_factor(simulation):
+    """At a few photons a pattern some are empty, and 0 / 0 is no misfit."""
+    counts = simulation.scan.counts[:].copy()
+    counts[25] = 0
+    scan = replace(simulation.scan, counts=counts)
+    found = pattern_residuals(simulation.truth, scan)
+    assert np.flatnonzero(np.isnan(found.r_factor)).tolist() == [25]
+    assert found.total_r_factor == pytest.approx(r_factor(simulation.truth, scan))
+    written = json.loads(json.dumps(to_dict(found, None, scan), allow_nan=False))
+    assert [n for n, r in enumerate(written["positions"]["r_factor"]) if r is None] == [25]
 
 
 def test_a_position_beyond_the_object_is_refused(simulation):
