@@ -13,16 +13,9 @@ from types import FrameType
 from ptycho_torch.config.commands import COMMANDS, Command
 from ptycho_torch.config.parser import parse
 from ptycho_torch.config.registry import load
-from ptycho_torch.errors import InputError, NotTrustedError, RunError, Stopped
+from ptycho_torch.errors import InputError, NotTrustedError, RunError, Stopped, is_lack_of_memory
 
 FAILED, UNUSABLE_INPUT, NOT_TRUSTED = 1, 2, 3  # exit statuses
-# In the plain errors of torch and NumPy; the last two are of arrays beyond any memory.
-OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "out of memory",
-    "array is too big",
-    "Maximum allowed dimension exceeded",
-)
 REPEAT_S = 1.0  # seconds after which a signal that ended nothing is raised again
 
 package_logger = logging.getLogger("ptycho_torch")
@@ -62,11 +55,9 @@ def run_command(command: Command, argv: Sequence[str] | None, *, prog: str) -> i
                 return _fail(error, NOT_TRUSTED, debug)
             if isinstance(error, RunError):
                 return _fail(error, FAILED, debug)
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            if not isinstance(error, MemoryError) and not any(
-                words in reason for words in OUT_OF_MEMORY
-            ):
+            if not is_lack_of_memory(error):
                 raise
+            reason = (str(error).splitlines() or ["out of memory"])[0]
             sentence = f"this needs more memory than there is ({reason})"
             return _fail(error if debug else InputError(sentence), UNUSABLE_INPUT, debug)
         except OSError as error:

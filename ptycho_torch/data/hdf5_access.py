@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h5py
 
-from ptycho_torch.errors import InputError
+from ptycho_torch.errors import InputError, is_lack_of_memory, too_little_memory
 
 REASONS = {  # words in the errors of HDF5 -> what they mean to a user
     "truncated file": "it is truncated",
@@ -36,6 +36,13 @@ def hdf5_reason(error: Exception) -> str:
     """Why HDF5 does not read a file, in words that do not need its source code."""
     said = str(error)
     return next((plain for words, plain in REASONS.items() if words in said), "it is damaged")
+
+
+def unreadable(where: str, error: Exception) -> InputError:
+    """The error for what HDF5 cannot read: where it is, and why."""
+    if is_lack_of_memory(error):
+        return too_little_memory(where)
+    return InputError(f"{where} cannot be read ({hdf5_reason(error)}); is it complete?")
 
 
 @contextlib.contextmanager

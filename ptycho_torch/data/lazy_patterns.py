@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ptycho_torch.data.hdf5_access import (
     check_whole,
-    hdf5_reason,
     is_read_while_written,
     open_read_only,
+    unreadable,
 )
 from ptycho_torch.errors import InputError
 
@@ -126,10 +126,8 @@ class Hdf5Patterns(LazyPatterns):
             with open_read_only(self.path, growing=True) as file:
                 self._cache.clear()
                 return self._read_from(file[self.key], indices)
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: {self.key} cannot be read ({hdf5_reason(error)}); is it complete?"
-            ) from error
+        except (MemoryError, OSError) as error:
+            raise unreadable(f"{self.path}: {self.key}", error) from error
 
     def _read_from(self, dataset: h5py.Dataset, indices: NDArray[np.int64]) -> NDArray:
         """The patterns of some indices in an open file."""

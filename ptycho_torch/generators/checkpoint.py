@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ptycho_torch.config.registry import GENERATORS
 from ptycho_torch.data.conditions import training_conditions
-from ptycho_torch.errors import InputError
+from ptycho_torch.errors import InputError, is_lack_of_memory, too_little_memory
 from ptycho_torch.generators import Generator, build_generator
 from ptycho_torch.io.readers.file_kind import kind_of_file
 from ptycho_torch.io.run_dir import RunDir
@@ -74,12 +74,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 f"{path}: not a readable checkpoint; it is {kind}; expected the folder of a "
                 "training, or a .ckpt file of it"
             )
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            spoiled = archive.testzip()
+        if spoiled is not None:
+            raise ValueError(f"its part {spoiled} is damaged")
         with warnings.catch_warnings(action="ignore"):  # advice on the options of torch
             content = torch.load(path, map_location="cpu", weights_only=True)
         check_tensors(content)
     except DAMAGE as error:
         if isinstance(error, InputError):
             raise
+        if is_lack_of_memory(error):
+            raise too_little_memory(str(path)) from error
         raise InputError(
             f"{path}: not a readable checkpoint ({reason_of(error)}); "
             "is it complete, and written by this package?"
@@ -157,6 +163,8 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
             if not all(0 <= value < LARGEST for value in astuple(conditions)) or 0 in counts:
                 raise ValueError("the conditions of its training are impossible")
     except DAMAGE as error:
+        if is_lack_of_memory(error):
+            raise too_little_memory(str(path)) from error
         name = parameters["generator"]
         raise InputError(
             f"{path}: does not hold a trained generator '{name}' ({reason_of(error)})"

@@ -20,7 +20,7 @@ from ptycho_torch.config.parser import parse, to_yaml
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.errors import InputError
 from ptycho_torch.generators import build_generator
-from ptycho_torch.generators.checkpoint import load_generator
+from ptycho_torch.generators.checkpoint import load_generator, read_checkpoint
 from ptycho_torch.io.readers import read_scan
 from ptycho_torch.io.writers import write_scan
 
@@ -281,6 +281,19 @@ def test_hostile_configurations(config_type, tmp_path, monkeypatch):
     path.write_bytes(b"\xff\xfe\x00seed")
     check_config(config_type, path)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_bit_of_a_weight_that_is_turned_is_noticed(checkpoint, tmp_path):
+    """By the checksum of its part of the archive, which torch leaves alone."""
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(stored(checkpoint))
+    with zipfile.ZipFile(path) as archive:
+        part = max(archive.infolist(), key=lambda one: one.file_size)
+    turned = bytearray(path.read_bytes())
+    turned[part.header_offset + len(part.FileHeader()) + part.file_size // 2] ^= 4
+    path.write_bytes(turned)
+    with pytest.raises(InputError, match="is damaged"):
+        read_checkpoint(path)
 
 
 def check_config(config_type, path):

@@ -20,15 +20,19 @@ INTEGER_SHARE = 0.999  # of the pixels; random numbers come to 2 % of them
 # of 512 x 512 pixels 400 MiB.
 MAX_ARRAY_BYTES = 2**29
 LARGEST_COUNT = 1e30  # of a pattern, and below one over it the smallest; float32 holds both
+LARGEST_AMPLITUDE = math.sqrt(LARGEST_COUNT)
 SAMPLE = 256  # patterns that show what the values are
 
 
-def check_patterns(where: str, patterns: PatternArray) -> NDArray[np.float64]:
+def check_patterns(
+    where: str, patterns: PatternArray, *, largest: float = LARGEST_COUNT
+) -> NDArray[np.float64]:
     """Sums of all patterns, (N,), which are finite, not negative, and not all zero.
 
     Args:
         where: Names the patterns.
         patterns: Real, (N, H, W); passed through once, in blocks.
+        largest: Sum of a pattern, and one over the smallest.
 
     Raises:
         InputError: If a value is not finite or negative, or all patterns are empty.
@@ -50,10 +54,8 @@ def check_patterns(where: str, patterns: PatternArray) -> NDArray[np.float64]:
         )
     if not totals.any():
         raise InputError(f"{where}: all patterns are all zero; expected some photons")
-    if not 1 / LARGEST_COUNT < totals.max() < LARGEST_COUNT:
-        raise InputError(
-            f"{where}: the sum of the counts of a pattern is {totals.max():.3g}; expected photons"
-        )
+    if not 1 / largest < totals.max() < largest:
+        raise InputError(f"{where}: the sum of a pattern is {totals.max():.3g}; expected photons")
     return totals
 
 
@@ -96,6 +98,8 @@ def decide_values(
     undecided = told == "auto" and stated == "unknown"
     if undecided and (sample.dtype.kind in "iub" or np.array_equal(sample, np.rint(sample))):
         return Values(None, True, "patterns are whole numbers: read as photon counts")
+    if LARGEST_AMPLITUDE <= np.max(sample) < np.inf:
+        raise InputError(f"{where} holds {np.max(sample):.3g}; expected amplitudes of photons")
     unit = count_unit(np.square(sample, dtype=np.float64))
     if unit is not None:
         reason = (

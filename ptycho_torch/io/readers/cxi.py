@@ -4,6 +4,7 @@ Translations are those of the sample, in metres ``[x, y, z]``: the illumination 
 negative, projected on the detector's basis, whose default columns are (0, -py, 0) and (-px, 0, 0).
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho_torch.config.options import LARGEST_SIZE
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.data.wavelength import Radiation, energy_of
 from ptycho_torch.errors import InputError
@@ -60,7 +62,7 @@ def read_cxi(paths: Sequence[Path]) -> RawScan:
         patterns = need_patterns(data, path)
         detector = need_group(entry, "instrument_1/detector_1")
         basis, stated = detector_basis(detector)
-        pixel = (float(np.linalg.norm(basis[:, 0])), float(np.linalg.norm(basis[:, 1])))
+        pixel = (math.hypot(*basis[:, 0]), math.hypot(*basis[:, 1]))
         source = entry.get("instrument_1/source_1")
         radiation = radiation_of([source] if isinstance(source, h5py.Group) else [])
         energy, wavelength_stated = source_energy(entry, radiation)
@@ -145,6 +147,8 @@ def distance(detector: h5py.Group, basis: NDArray[np.float64]) -> float | None:
     corner = find_dataset(detector, "corner_position")
     if stated is not None or corner is None:
         return stated
+    for vector in basis.T:
+        check_quantity(f"{corner.file.filename}: the pixel of {detector.name}", math.hypot(*vector))
     normal = np.cross(basis[:, 0], basis[:, 1])
     away = float(abs(corner_of(corner) @ normal) / np.linalg.norm(normal))
     return check_quantity(f"{detector.file.filename}: the distance of {corner.name}", away)
@@ -153,7 +157,10 @@ def distance(detector: h5py.Group, basis: NDArray[np.float64]) -> float | None:
 def corner_of(corner: h5py.Dataset) -> NDArray[np.float64]:
     """The position of a detector's corner, ``(x, y, z)`` in metres."""
     where = f"{corner.file.filename}: {corner.name}"
-    return check_real(where, lengths(corner, "m").ravel(), (3,))
+    place = check_real(where, lengths(corner, "m").ravel(), (3,))
+    if np.abs(place).max() > LARGEST_SIZE:
+        raise InputError(f"{where} is {place.tolist()}; expected metres")
+    return place
 
 
 def beam_center(
@@ -176,7 +183,7 @@ def probe_positions(
             f"{path}: translations have shape {translation.shape}; expected (n, 3), [x, y, z] in "
             "metres"
         )
-    sizes = np.linalg.norm(basis, axis=0)
+    sizes = np.array([math.hypot(*vector) for vector in basis.T])
     if not sizes.all():
         raise InputError(
             f"{path}: the pixels of the detector are {sizes} m; expected sizes above 0"

@@ -12,10 +12,10 @@ from ptycho_torch.config import ReadingOptions
 from ptycho_torch.config.registry import READERS, load
 from ptycho_torch.data.raster import raster_positions_m
 from ptycho_torch.data.scan import Scan
-from ptycho_torch.errors import InputError
+from ptycho_torch.errors import InputError, memory_for
 from ptycho_torch.io.readers import npz
 from ptycho_torch.io.readers.file_kind import kind_of_file
-from ptycho_torch.io.readers.hdf5 import open_hdf5
+from ptycho_torch.io.readers.hdf5 import names_in, open_hdf5
 from ptycho_torch.io.readers.hdf5_map import read_hdf5_map
 from ptycho_torch.io.readers.probe_file import read_probe
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
@@ -45,7 +45,15 @@ def read_scan(path: Paths, *, options: ReadingOptions = DEFAULTS) -> Scan:
         InputError: If the file is missing, unreadable, of no supported format, or contradicts
             itself.
     """
-    return to_scan(read_raw_scan(path, options=options), options)
+    with memory_for(_joined(path)):
+        raw = read_raw_scan(path, options=options)
+    with memory_for(f"{raw.source}: {raw.patterns_key}"):
+        return to_scan(raw, options)
+
+
+def _joined(path: Paths) -> str:
+    """The names of the files of a scan, as one word."""
+    return str(path) if isinstance(path, Path | str) else ",".join(map(str, path))
 
 
 def read_raw_scan(path: Paths, *, options: ReadingOptions = DEFAULTS) -> RawScan:
@@ -237,7 +245,7 @@ def detect_format(path: Path) -> Format:
         for one in FORMATS:
             if one.container == "hdf5" and one.recognises(opened):
                 return one
-        keys = ", ".join(opened) or "nothing"
+        keys = names_in(opened)
     known = ", ".join(one.name for one in FORMATS if one.container == "hdf5")
     raise InputError(
         f"{path}: an HDF5 file of none of the formats {known}; found {keys}; describe it with "

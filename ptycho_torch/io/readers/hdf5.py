@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from ptycho_torch.data.hdf5_access import (
     hdf5_reason,
     is_read_while_written,
     open_read_only,
+    unreadable,
 )
 from ptycho_torch.data.lazy_patterns import Hdf5Patterns
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.data.wavelength import RADIATIONS, energy_of
-from ptycho_torch.errors import InputError
+from ptycho_torch.errors import InputError, is_lack_of_memory
 from ptycho_torch.io.readers.checks import check_size
 
 UNITS = {  # to metres and to electronvolts
@@ -33,8 +35,10 @@ UNITS = {  # to metres and to electronvolts
 }  # fmt: skip
 
 
+MOST_NAMES = 20  # of a group, in a message
 MAX_HOPS = 16  # links that lead to links
 LONGEST_WORD = 256  # characters of a unit, a class, a definition
+UNREADABLE = (MemoryError, OSError, TypeError, ValueError)  # what h5py raises when it reads values
 PROBE_KINDS = "biufc"  # kinds of numbers of a probe
 
 
@@ -50,6 +54,8 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
             yield file
             check_whole(file)
     except (OSError, RuntimeError, KeyError) as error:  # h5py has no class of its own
+        if is_lack_of_memory(error):
+            raise
         raise InputError(
             f"{path}: not a readable HDF5 file ({hdf5_reason(error)}); is it complete?"
         ) from error
@@ -68,6 +74,16 @@ def find_dataset(file: h5py.Group, *keys: str) -> h5py.Dataset | None:
         if isinstance(found, h5py.Dataset) and not (found.shape == () and text(found) == "None"):
             return found
     return None
+
+
+def names_in(group: h5py.Group) -> str:
+    """The first names in a group, for a message; "nothing" where it is empty."""
+    names = [
+        name.decode(errors="backslashreplace") if isinstance(name, bytes) else name
+        for name in islice(group, MOST_NAMES)
+    ]
+    more = f" and {len(group) - MOST_NAMES} more" if len(group) > MOST_NAMES else ""
+    return (", ".join(names) or "nothing") + more
 
 
 def find_item(
@@ -153,10 +169,12 @@ def read_array(dataset: h5py.Dataset, kinds: str = "biuf") -> NDArray:
         raise InputError(f"{where} is {dataset.dtype} of shape {dataset.shape}; expected numbers")
     check_size(where, dataset.dtype, dataset.shape)
     try:
-        return np.asarray(dataset[()])
-    except (OSError, TypeError, ValueError) as error:
-        reason = hdf5_reason(error)
-        raise InputError(f"{where} cannot be read ({reason}); is the file complete?") from error
+        values = np.asarray(dataset[()])
+    except UNREADABLE as error:
+        raise unreadable(where, error) from error
+    if values.dtype in (np.longdouble, np.clongdouble):  # which torch does not have
+        return values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)
+    return values
 
 
 def read_optional(dataset: h5py.Dataset | None, kinds: str = "biuf") -> NDArray | None:
@@ -176,7 +194,7 @@ def need_dataset(file: h5py.Group, *keys: str) -> h5py.Dataset:
         rest = f" (nor {', '.join(prefix + key for key in keys[1:])})" if len(keys) > 1 else ""
         raise InputError(
             f"{file.file.filename}: key '{prefix}{keys[0]}' is missing{rest}; found "
-            f"{', '.join(file) or 'nothing'}"
+            f"{names_in(file)}"
         )
     return found
 
@@ -191,7 +209,7 @@ def need_group(file: h5py.Group, key: str) -> h5py.Group:
     if not isinstance(found, h5py.Group):
         raise InputError(
             f"{file.file.filename}: group '{file.name.rstrip('/')}/{key}' is missing; found "
-            f"{', '.join(file) or 'nothing'}"
+            f"{names_in(file)}"
         )
     return found
 
@@ -220,10 +238,8 @@ def text(dataset: h5py.Dataset) -> str:
     """
     try:
         value = dataset[()] if dataset.size == 1 and dataset.dtype.kind in "OSU" else None
-    except (OSError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{dataset.file.filename}: {dataset.name} cannot be read ({hdf5_reason(error)})"
-        ) from error
+    except UNREADABLE as error:
+        raise unreadable(f"{dataset.file.filename}: {dataset.name}", error) from error
     value = value[0] if isinstance(value, np.ndarray) and value.size == 1 else value
     return (
         value.decode(errors="replace")
@@ -261,11 +277,9 @@ def stored_attribute(item: h5py.HLObject, name: str) -> Any:
     """
     try:
         return item.attrs.get(name)
-    except (OSError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{item.file.filename}: attribute {name} of {item.name} cannot be read "
-            f"({hdf5_reason(error)})"
-        ) from error
+    except UNREADABLE as error:
+        where = f"{item.file.filename}: attribute {name} of {item.name}"
+        raise unreadable(where, error) from error
 
 
 def unit_factor(dataset: h5py.Dataset, default: str) -> float:

@@ -1,5 +1,6 @@
 """Read NXcxi_ptycho files: a CXI tree whose groups are found by ``NX_class``, not by name."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ptycho_torch.io.readers.hdf5 import (
     children_of_class,
     find_dataset,
     lengths,
+    names_in,
     need_dataset,
     need_patterns,
     open_hdf5,
@@ -77,7 +79,7 @@ def read_nexus(paths: Sequence[Path]) -> RawScan:
         detector = need_class(instrument, "NXdetector")
         patterns = need_patterns(find_patterns(entry, detector), path)
         basis, _ = detector_basis(detector)
-        pixel = (float(np.linalg.norm(basis[:, 0])), float(np.linalg.norm(basis[:, 1])))
+        pixel = (math.hypot(*basis[:, 0]), math.hypot(*basis[:, 1]))
         sample = need_class(entry, "NXsample")
         x, y = (coordinates(path, sample, axis) for axis in "xy")
         if len(x) != len(y):
@@ -118,7 +120,7 @@ def need_class(group: h5py.Group, name: str) -> h5py.Group:
     if not found:
         raise InputError(
             f"{group.file.filename}: {group.name} has no group of class {name}; found "
-            f"{', '.join(group) or 'nothing'}"
+            f"{names_in(group)}"
         )
     return found[0]
 

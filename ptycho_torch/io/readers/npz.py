@@ -1,5 +1,6 @@
 """Read NPZ files of PtychoPINN, as Ptychodus exports them, always without pickle."""
 
+import math
 import tokenize
 import zipfile
 import zlib
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from ptycho_torch.config.options import LARGEST_SIZE, SMALLEST_SIZE
 from ptycho_torch.data.scan import Instrument
 from ptycho_torch.data.wavelength import RADIATIONS, Radiation
-from ptycho_torch.errors import InputError
+from ptycho_torch.errors import InputError, is_lack_of_memory, memory_for, too_little_memory
 from ptycho_torch.io.readers.checks import MAX_ARRAY_BYTES, check_mask, check_real
 from ptycho_torch.io.readers.file_kind import is_reconstruction
 from ptycho_torch.io.readers.raw_scan import Format, RawScan
@@ -125,6 +126,8 @@ def array_names(path: Path) -> set[str]:
 
 def unreadable(path: Path, error: Exception) -> InputError:
     """The error for an NPZ file that NumPy refuses."""
+    if is_lack_of_memory(error):
+        return too_little_memory(str(path))
     reason = plain_reason(error)
     advice = "" if reason == PYTHON_OBJECTS else "; is it complete?"
     return InputError(f"{path}: not a readable NPZ file ({reason}){advice}")
@@ -147,11 +150,12 @@ def load_arrays(path: Path, wanted: set[str]) -> Arrays:
     try:
         check_members(path, wanted)
         with np.load(path, allow_pickle=False) as archive:
-            # NumPy gives the bytes of a member that is no array
-            arrays: Arrays = {
-                key: np.asarray(archive[key]) for key in archive.files if key in wanted
-            }
-            return arrays | {key: None for key in archive.files if key == "_metadata"}
+            arrays: Arrays = {key: None for key in archive.files if key == "_metadata"}
+            for key in wanted.intersection(archive.files):
+                with memory_for(f"{path}: {key}"):
+                    # NumPy gives the bytes of a member that is no array
+                    arrays[key] = np.asarray(archive[key])
+            return arrays
     except InputError:
         raise
     except DAMAGE as error:
@@ -159,7 +163,8 @@ def load_arrays(path: Path, wanted: set[str]) -> Arrays:
 
 
 def check_members(path: Path, wanted: set[str]) -> None:
-    """Raise `InputError` for a member that is too large to be what its key says, before reading."""
+    """Raise `InputError` for a member that cannot be what its key says, before it is read."""
+    check_declared(path, wanted)
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     for item in members:
@@ -169,6 +174,35 @@ def check_members(path: Path, wanted: set[str]) -> None:
                 f"{path}: {key} has {item.file_size / 2**30:.3g} GiB; expected at most "
                 f"{MAX_ARRAY_BYTES / 2**30:g} GiB"
             )
+
+
+def check_declared(path: Path, wanted: set[str]) -> None:
+    """Raise `InputError` for an array that declares more numbers than the file holds."""
+    with zipfile.ZipFile(path) as archive:
+        for item in archive.infolist():
+            key = item.filename.removesuffix(".npy")
+            declared = declared_array(archive, item.filename) if key in wanted else None
+            if declared is None:
+                continue
+            shape, dtype = declared
+            if not dtype.hasobject and math.prod(shape) * dtype.itemsize > item.file_size:
+                raise InputError(
+                    f"{path}: {key} declares {dtype} of shape {shape}, but has {item.file_size} "
+                    "bytes; is it complete?"
+                )
+
+
+def declared_array(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype] | None:
+    """Shape and type in the header of a member; None where it is no array that is known."""
+    with archive.open(name) as member:
+        try:
+            version = np.lib.format.read_magic(member)
+        except ValueError:
+            return None
+        if version not in HEADERS:
+            return None
+        shape, _, dtype = HEADERS[version](member)
+        return shape, dtype
 
 
 def need_array(path: Path, arrays: Arrays, key: str) -> NDArray:
@@ -282,9 +316,8 @@ def _exported_object_shape(path: Path) -> tuple[int, ...] | None:
         with np.load(path, allow_pickle=False) as archive:
             if not {"xcoords_start", "objectGuess"} <= set(archive.files):
                 return None
-            with archive.zip.open("objectGuess.npy") as member:
-                shape: tuple[int, ...] = HEADERS[np.lib.format.read_magic(member)](member)[0]
-                return shape
+            declared = declared_array(archive.zip, "objectGuess.npy")
+            return declared and declared[0]
     except DAMAGE:
         return None
 

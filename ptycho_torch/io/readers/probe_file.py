@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.errors import InputError
+from ptycho_torch.errors import InputError, memory_for
 from ptycho_torch.io.readers.file_kind import kind_of_file
-from ptycho_torch.io.readers.hdf5 import PROBE_KINDS, find_dataset, open_hdf5, read_array
+from ptycho_torch.io.readers.hdf5 import PROBE_KINDS, find_dataset, names_in, open_hdf5, read_array
 from ptycho_torch.io.readers.npz import DAMAGE, load_arrays, plain_reason
 
 NPY = b"\x93NUMPY"  # first bytes of a single array
@@ -33,8 +33,7 @@ def read_probe(path: Path) -> tuple[NDArray, str]:
             found = find_dataset(file, *PLACES)
             if found is None:
                 raise InputError(
-                    f"--probe {path}: key '{PLACES[0]}' is missing; found "
-                    f"{', '.join(file) or 'nothing'}"
+                    f"--probe {path}: key '{PLACES[0]}' is missing; found {names_in(file)}"
                 )
             return read_array(found, PROBE_KINDS), f"{path}: {found.name}"
     with open(path, "rb") as opened:
@@ -47,7 +46,10 @@ def read_probe(path: Path) -> tuple[NDArray, str]:
                 return array, f"{path}: {key}"
         raise InputError(f"--probe {path}: key '{KEYS[0]}' is missing")
     try:
-        return np.load(path, allow_pickle=False), str(path)
+        with memory_for(f"--probe {path}: {path.name}"):
+            return np.load(path, allow_pickle=False), str(path)
+    except InputError:
+        raise
     except DAMAGE as error:
         reason = plain_reason(error) if head == NPY else f"it is {kind_of_file(path)}"
         raise InputError(

@@ -7,13 +7,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.data.scan import Instrument, Reconstruction
-from ptycho_torch.errors import InputError
+from ptycho_torch.data.scan import FARTHEST_PX, Instrument, Reconstruction
+from ptycho_torch.errors import InputError, memory_for
 from ptycho_torch.io.readers.file_kind import kind_of_file
-from ptycho_torch.io.readers.npz import DAMAGE, plain_reason, stated_far_field, stated_radiation
+from ptycho_torch.io.readers.npz import (
+    DAMAGE,
+    check_declared,
+    plain_reason,
+    stated_far_field,
+    stated_radiation,
+)
 
 REQUIRED = ("object", "coverage", "origin_yx", "probe", "positions_px", "scan_index")
 MEASUREMENT = ("flux", "background", "probe_components", "probe_weights")
+LARGEST_MODULUS = 1e15  # of an object, whose square float32 holds; the smallest is one over it
 OPTIONAL = ("pixel_size_m", "energy_ev", "distance_m", "detector_pixel_m")
 
 
@@ -31,8 +38,11 @@ def read_reconstruction(path: Path) -> Reconstruction:
                     f"{path}: key '{missing[0]}' is missing; it is {kind_of_file(path)}, not a "
                     "reconstruction.npz of this package"
                 )
-            measured = [key for key in MEASUREMENT if key in archive.files]
-            fields = {key: archive[key] for key in (*REQUIRED, *measured)}
+            check_declared(path, {*REQUIRED, *MEASUREMENT})
+            fields = {}
+            for key in (*REQUIRED, *(key for key in MEASUREMENT if key in archive.files)):
+                with memory_for(f"{path}: {key}"):
+                    fields[key] = archive[key]
             radiation, far_field = (
                 archive[key] if key in archive.files else None for key in ("radiation", "far_field")
             )
@@ -43,6 +53,8 @@ def read_reconstruction(path: Path) -> Reconstruction:
         raise InputError(
             f"{path}: not a readable reconstruction ({why_not(path, error)})"
         ) from error
+    _check_shapes(path, fields)
+    _check_object(path, fields["object"])
     _check_measurement(path, fields)
     size, detector = known.get("pixel_size_m"), known.get("detector_pixel_m")
     return Reconstruction(
@@ -64,6 +76,40 @@ def why_not(path: Path, error: Exception) -> str:
         if not zipfile.is_zipfile(path):
             return f"it is {kind_of_file(path)}"
     return plain_reason(error)
+
+
+def _check_shapes(path: Path, fields: dict[str, NDArray]) -> None:
+    """Raise `InputError` for arrays that are no numbers, or do not fit each other."""
+    image, count = fields["object"].shape, len(np.atleast_1d(fields["positions_px"]))
+    probe = fields["probe"].shape
+    for key, kinds, expected in (
+        ("object", "biufc", image if len(image) == 2 and 0 not in image else ("Y", "X")),
+        ("coverage", "biuf", image),
+        ("origin_yx", "iuf", (2,)),
+        ("probe", "biufc", probe if len(probe) == 3 and 0 not in probe else ("M", "H", "W")),
+        ("positions_px", "iuf", (count or "N", 2)),
+        ("scan_index", "iu", (count,)),
+    ):
+        found = fields[key]
+        if found.shape != expected or found.dtype.kind not in kinds:
+            wanted = ", ".join(str(size) for size in expected)
+            raise InputError(
+                f"{path}: {key} is {found.dtype} of shape {found.shape}; expected numbers of shape "
+                f"({wanted})"
+            )
+    for key in ("origin_yx", "positions_px"):
+        if not (np.abs(fields[key]) <= FARTHEST_PX).all():
+            raise InputError(f"{path}: {key} holds no places; expected object pixels")
+
+
+def _check_object(path: Path, image: NDArray) -> None:
+    """Raise `InputError` for an object of numbers that float32 does not hold."""
+    with np.errstate(over="ignore"):
+        largest = np.abs(image).max()
+    if np.isfinite(image).all() and largest and not 1 / LARGEST_MODULUS < largest < LARGEST_MODULUS:
+        raise InputError(
+            f"{path}: the largest modulus of object is {largest:.3g}; expected about 1"
+        )
 
 
 def _check_measurement(path: Path, fields: dict[str, NDArray]) -> None:

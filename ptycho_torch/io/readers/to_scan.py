@@ -14,6 +14,8 @@ from ptycho_torch.data.scan import Instrument, Scan
 from ptycho_torch.data.wavelength import energy_of
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.checks import (
+    LARGEST_AMPLITUDE,
+    LARGEST_COUNT,
     check_index,
     check_mask,
     check_patterns,
@@ -130,6 +132,10 @@ def _clean(
     _stored_mask(raw)
     if raw.dark is not None:
         dark = check_real(f"{raw.source}: the dark frame", raw.dark, shape)
+        if np.abs(dark).max() > LARGEST_COUNT:
+            raise InputError(
+                f"{raw.source}: the dark frame holds {dark.max():.3g}; expected counts"
+            )
         view = SubtractDark(view, dark)
     elif (raw.negative_is_zero or options.clip_negative) and view.dtype.kind != "u":
         view = ClipNegative(view)
@@ -149,7 +155,7 @@ def _as_counts(
     values = decide_values(where, view, stated=raw.values, told=options.diffraction)
     if values.unit is None:
         return view, values.reason
-    check_patterns(where, view)
+    check_patterns(where, view, largest=LARGEST_AMPLITUDE)
     return AmplitudesToCounts(view, values.unit, values.whole), values.reason
 
 

@@ -6,7 +6,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-from beamline_files import write_cxi, write_nexus, write_ptychonn, write_ptylab
+from beamline_files import write_cxi, write_nexus, write_nsls2, write_ptychonn, write_ptylab
 
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.errors import InputError
@@ -41,6 +41,8 @@ def spoiled_cxi(path, measured, key, value, **attributes):
             "1e\\+250",
         ),
         (f"{DETECTOR}/corner_position", np.zeros(0), r"shape \(0,\)"),
+        (f"{DETECTOR}/corner_position", np.full(3, 1e300), "expected metres"),
+        (f"{DETECTOR}/distance", np.longdouble(0), r"distance is \[0.0\]; expected one"),
         (f"{DETECTOR}/data_dark", np.zeros((0, 2)), "expected dark frames of 32x32"),
     ],
 )
@@ -99,13 +101,17 @@ def test_a_sidecar_that_is_none_is_named(text, tmp_path):
         read_scan(tmp_path / "scan.raw", options=dataclasses.replace(ReadingOptions(), crop=64))
 
 
-def test_detector_pixels_without_a_size_are_refused(measured, options, tmp_path):
+@pytest.mark.parametrize("size", [5e-324, 1e250])
+@pytest.mark.filterwarnings("error")
+def test_a_detector_pixel_whose_square_is_no_number_is_refused_with_its_flag(
+    size, measured, options, tmp_path
+):
     path = tmp_path / "scan.nxs"
     write_nexus(path, measured)
     with h5py.File(path, "r+") as file:
         del file["scan_7/beamline/eiger/x_pixel_size"]
-        file["scan_7/beamline/eiger/x_pixel_size"] = 5e-324  # metres, whose square is 0
-    with pytest.raises(InputError, match="pixels of the detector are") as error:
+        file["scan_7/beamline/eiger/x_pixel_size"] = size
+    with pytest.raises(InputError, match="give the right one with --detector_pixel_m") as error:
         read_scan(path, options=options)
     assert str(path) in str(error.value)
 
@@ -136,3 +142,39 @@ def test_a_header_of_an_array_that_holds_code_is_said_in_plain_words(measured, t
             archive.writestr(name, data)
     with pytest.raises(InputError, match="is no header"):
         read_scan(path)
+
+
+def test_names_that_are_no_text_are_listed(tmp_path):
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        for number in range(30):
+            file[f"a{number:02}"] = 0.0
+        h5py.h5g.create(file.id, b"\xff\xfe")
+    with pytest.raises(InputError, match=r"found a00, a01, .* and 11 more; describe it"):
+        read_scan(path)
+    with h5py.File(path, "w") as file:
+        h5py.h5g.create(file.id, b"\xff\xfe")
+    with pytest.raises(InputError, match=r"found \\xff\\xfe; describe it"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize("value", [1e29, 1e300])
+@pytest.mark.filterwarnings("error")
+def test_amplitudes_whose_squares_are_beyond_float32_are_refused(value, measured, tmp_path):
+    path = tmp_path / "scan.h5"
+    write_nsls2(path, measured)
+    with h5py.File(path, "r+") as file:
+        amplitudes = file["diffamp"][()].astype(np.float64)
+        amplitudes[0, 3, 3] = value
+        del file["diffamp"]
+        file["diffamp"] = amplitudes
+    with pytest.raises(InputError, match=r"scan.h5.*diffamp.*e\+\d+; expected"):
+        read_scan(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_dark_frame_beyond_float32_is_refused(measured, options, tmp_path):
+    path = tmp_path / "scan.cxi"
+    spoiled_cxi(path, measured, f"{DETECTOR}/data_dark", np.full(measured.shape, 1e300))
+    with pytest.raises(InputError, match=r"the dark frame holds 1e.300; expected counts"):
+        read_scan(path, options=options)
