@@ -270,7 +270,7 @@ def _huge(shape: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Change:
     def change(file: h5py.File, name: str) -> None:
         dtype, wanted = file[name].dtype, shape(file[name].shape)
         del file[name]
-        chunks = tuple(min(16, size) for size in wanted)
+        chunks = tuple(min(16, max(1, size)) for size in wanted)
         file.create_dataset(name, wanted, dtype, chunks=chunks, compression="gzip")
 
     return change
@@ -403,9 +403,15 @@ LINKS: dict[str, Change] = {
 }
 
 
+def _some_numbers(file: h5py.File, name: str) -> np.ndarray:
+    """The sound content; one number where there is none, since a chunk holds some."""
+    sound = np.atleast_1d(file[name][()])
+    return sound if sound.size else np.ones(1)
+
+
 def _garbage_chunk(file: h5py.File, name: str) -> None:
     """A compressed dataset whose bytes are not compressed numbers."""
-    sound = np.atleast_1d(file[name][()])
+    sound = _some_numbers(file, name)
     del file[name]
     made = file.create_dataset(
         name, sound.shape, sound.dtype, chunks=sound.shape, compression="gzip"
@@ -415,7 +421,7 @@ def _garbage_chunk(file: h5py.File, name: str) -> None:
 
 def _endless_chunk(file: h5py.File, name: str) -> None:
     """A checksum that is wrong."""
-    sound = np.atleast_1d(file[name][()])
+    sound = _some_numbers(file, name)
     del file[name]
     made = file.create_dataset(name, sound.shape, sound.dtype, chunks=sound.shape, fletcher32=True)
     made.id.write_direct_chunk((0,) * sound.ndim, bytes(sound.nbytes + 3) + b"\1")

@@ -42,8 +42,15 @@ class Outcome(NamedTuple):
     sentence: str
 
 
-def chosen(cases: Sequence[Case], inputs: int, seed: int) -> list[Case]:
-    """As many of the cases by a seed, of each kind equally many while there are."""
+def chosen(cases: Sequence[Case], inputs: int, seed: int, skip: int = 0) -> list[Case]:
+    """As many of the cases by a seed, of each kind equally many while there are.
+
+    Args:
+        cases: All of them.
+        inputs: Number of cases.
+        seed: Of their order.
+        skip: Number of cases at the start of this order that are left out.
+    """
     kinds: dict[str, list[Case]] = {}
     for case in cases:
         kinds.setdefault(case.kind, []).append(case)
@@ -51,7 +58,7 @@ def chosen(cases: Sequence[Case], inputs: int, seed: int) -> list[Case]:
         random.Random(seed).shuffle(members)
     turns = max(len(members) for members in kinds.values())
     in_turn = [one[at] for at in range(turns) for one in kinds.values() if at < len(one)]
-    return in_turn[:inputs]
+    return in_turn[skip : skip + inputs]
 
 
 def try_case(case: Case) -> Outcome:
@@ -136,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--inputs", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--skip", type=int, default=0, help="cases of this seed that were tried")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="cases whose label contains this text")
     parser.add_argument("--show", action="store_true", help="the last line of each command")
@@ -149,9 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         material: Material = make_material(folder)
         every = [*hdf5_cases(material), *other_cases(material)]
-        cases = chosen(
-            [one for one in every if options.only in label(one)], options.inputs, options.seed
-        )
+        wanted = [one for one in every if options.only in label(one)]
+        cases = chosen(wanted, options.inputs, options.seed, options.skip)
         print(f"{len(cases)} of {len(every)} cases; made in {time.monotonic() - started:.0f} s")
         for one in all_outcomes(cases, options.processes):
             outcomes.append(one)

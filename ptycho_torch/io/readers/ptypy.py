@@ -128,25 +128,26 @@ def exposure_index(path: Path, chunks: list[h5py.Group], sizes: list[int]) -> ND
 
 def chunk_mask(
     file: h5py.File, chunks: list[h5py.Group], shape: tuple[int, ...]
-) -> tuple[NDArray[np.bool_] | None, list[str]]:
+) -> tuple[NDArray[np.bool_], list[str]]:
     """Pixels that every weight has for good, and what was concluded."""
-    common = find_dataset(file, "meta/weight2d", "common/weight2d")
-    mask = (
-        np.ones(shape, dtype=bool)
-        if common is None or common.shape != shape
-        else read_array(common) > 0
-    )
+    mask, notes = np.ones(shape, dtype=bool), []
     varies = False
-    for chunk in chunks:
-        weights = find_dataset(chunk, "weights")
-        if weights is None or weights.size == 0 or weights.shape[-2:] != shape:
+    for holder, keys in (
+        (file, ("meta/weight2d", "common/weight2d")),
+        *((chunk, ("weights",)) for chunk in chunks),
+    ):
+        weights = find_dataset(holder, *keys)
+        if weights is None or not weights.size:  # null, or without numbers
+            continue
+        if weights.shape[-2:] != shape:
+            notes.append(f"{weights.name} has shape {weights.shape} and was left out")
             continue
         good = read_array(weights).reshape(-1, *shape) > 0
         varies |= bool((good != good[0]).any())
         mask &= good.all(axis=0)
-    return mask, [
-        "weights differ between exposures; a pixel is good where all have it for good"
-    ] if varies else []
+    if varies:
+        notes.append("weights differ between exposures; a pixel is good where all have it for good")
+    return mask, notes
 
 
 def pair(path: Path, item: h5py.Dataset | None) -> tuple[float, float] | None:

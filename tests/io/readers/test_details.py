@@ -304,6 +304,22 @@ def test_ptyd_weights_indices_and_none(tmp_path, measured, options):
         read_scan(path, options=options)
 
 
+@pytest.mark.parametrize(
+    "weights", [h5py.Empty("f8"), np.zeros(0), np.ones((3, 3))], ids=["null", "none", "other size"]
+)
+@pytest.mark.parametrize("place", ["chunks/1/weights", "meta/weight2d"])
+def test_ptyd_weights_that_do_not_fit_are_left_out(place, weights, tmp_path, measured, options):
+    path = tmp_path / "scan.ptyd"
+    write_ptyd(path, measured, chunks=2)
+    change(path, place, weights)
+    scan = read_scan(path, options=options)
+    assert scan.mask.all()
+    said = [one for one in scan.decisions if "was left out" in one]
+    assert said == (
+        [f"/{place} has shape (3, 3) and was left out"] if weights.shape == (3, 3) else []
+    )
+
+
 @pytest.mark.parametrize("number", range(8))
 def test_ptylab_orientations(tmp_path, measured, options, number):
     path = tmp_path / "scan.hdf5"
