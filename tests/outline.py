@@ -3,7 +3,7 @@
 import itertools
 from html.parser import HTMLParser
 
-VOID = {"meta", "img", "br", "link"}
+VOID = {"meta", "img", "br", "wbr", "link"}
 SCROLLS = {"pre"}  # and what has the class "scroll"; the keyboard must reach it
 
 

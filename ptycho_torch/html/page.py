@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ANSI_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+JOINT = re.compile(r"(?<=[/_])(?=[^/_])|(?<=::)")  # where a path or the id of a test may break
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -216,12 +217,25 @@ def plain(value: Cell) -> str:
 def cell(value: Cell) -> str:
     """A value inside a table or a list of facts."""
     if isinstance(value, Link):
-        return f'<a href="{quote(value.path, errors="replace")}">{text(value.text)}</a>'
+        return anchor(value.path, text(value.text))
     if isinstance(value, Verdict):
         kind, mark = class_of(value.word), MARKS.get(value.word, "•")
         shown = f'<span aria-hidden="true">{mark}</span> {text(value.word)}'
         return f'<span class="verdict {kind}">{shown}</span>'
     return text(plain(value))
+
+
+def row_heading(value: Cell) -> str:
+    """The first cell of a row: on a phone its name breaks at joints, and is copied whole."""
+    if isinstance(value, Verdict):
+        return cell(value)
+    shown = "<wbr>".join(map(text, JOINT.split(plain(value))))
+    return anchor(value.path, shown) if isinstance(value, Link) else shown
+
+
+def anchor(path: str, shown: str) -> str:
+    """A link to a file beside the page."""
+    return f'<a href="{quote(path, errors="replace")}">{shown}</a>'
 
 
 def class_of(verdict: str) -> str:
@@ -323,7 +337,7 @@ def table(part: Table) -> str:
         cells = "".join(
             f"<td{kind}>{cell(value)}</td>" for kind, value in zip(kinds[1:], others, strict=True)
         )
-        rows += f'<tr><th scope="row">{cell(first)}</th>{cells}</tr>'
+        rows += f'<tr><th scope="row">{row_heading(first)}</th>{cells}</tr>'
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{text(part.caption)}"><table>'
         f"<caption>{text(part.caption)}</caption>"

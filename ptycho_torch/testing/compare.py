@@ -395,7 +395,8 @@ def show_change(
             before, Picture(now.png, now.alt, f"{now.caption}; {caption}"), None, verdict
         )
     words = (
-        f"difference: rms {difference.rms:.3g} of full scale, tolerance {plain(stated(tolerance))}"
+        f"difference, white where they agree: rms {difference.rms:.3g} of full scale, "
+        f"tolerance {plain(stated(tolerance))}"
     )
     shown = Picture(difference.png, alt=f"{name}, difference", caption=f"{words}: {verdict}")
     return PictureChange(before, now, shown, verdict)

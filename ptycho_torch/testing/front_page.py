@@ -137,7 +137,10 @@ def failure_section(session: Entry, runs: Runs) -> list[Section]:
         message = last_message(test)
         if message:
             is_open = number < MOST_OPEN_MESSAGES
-            blocks.append(Output(f"{test['test']}: {reason(test)}", message, is_open))
+            shown = essence(message)
+            blocks.append(Output(f"{test['test']}: {reason(test)}", shown, is_open))
+            if shown != message:
+                blocks.append(Output(f"{test['test']}: all that pytest prints", message))
     if failing:
         blocks += [
             Note("To run them again:"),
@@ -185,13 +188,13 @@ def metric_section(session: Entry, runs: Runs) -> list[Section]:
     for folder, run in runs.items():
         for metric in [*run["metrics"], *map(last_of, run["series"])]:
             row = before.get((run["test"], metric["name"]))
-            changed: list[Cell] = [row["before"], Verdict(row["verdict"])] if row else ["", ""]
+            changed: list[Cell] = [Verdict(row["verdict"]), row["before"]] if row else ["", ""]
             changed = changed if before else []
             name = Link(metric["name"], f"{folder.name}/index.html")
             rows.append((name, metric["value"], metric["unit"], *changed, run["test"]))
     if not rows:
         return []
-    changes = ("Before", "Change") if before else ()
+    changes = ("Change", "Before") if before else ()
     columns = ("Metric", "Value", "Unit", *changes, "Run")
     blocks: list[Block] = [filled_table("What was measured", columns, rows[:MOST_METRICS])]
     if len(rows) > MOST_METRICS:
@@ -293,6 +296,12 @@ def last_message(test: Entry) -> str:
     found = [failing_part(one) for one in test["attempts"] if one["verdict"] in FAILING]
     parts = [part for part in found if part and part["message"]]
     return str(parts[-1]["message"]) if parts else ""
+
+
+def essence(message: str) -> str:
+    """The lines that failed and what pytest says of them; the whole message where it marks none."""
+    marked = [line for line in message.splitlines() if line.startswith((">", "E "))]
+    return "\n".join(marked) or message
 
 
 def first_line(text: str) -> str:

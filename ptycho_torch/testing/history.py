@@ -22,7 +22,7 @@ from ptycho_torch.testing.manifest import Entry, read_manifest, read_runs, write
 from ptycho_torch.testing.run_page import outcome
 
 HISTORY = Path("history.html")  # where no other page is named
-SECONDS_PER_DAY = 86_400.0
+UNITS = {"days": 86_400.0, "hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
 MOST_DURATIONS = 20  # tests, those that took longest in any session
 
 Values = dict[str, list[float]]  # a value for each archive, NaN where there is none
@@ -54,13 +54,15 @@ def read_session(folder: Path) -> Entry:
 
 def history_page(sessions: Mapping[Path, Entry], beside: Path) -> Page:
     """A plot of each metric and of the durations, and a table of the sessions."""
-    days = days_since_first([session["started"] for session in sessions.values()])
+    times, unit = since_first([session["started"] for session in sessions.values()])
+    axis = f"{unit} since the first session"
     sections = [
         Section("Sessions", [session_table(sessions, beside)]),
         Section(
-            "Metrics", plots(days, metrics_over(sessions)) or [Note("No metric was recorded.")]
+            "Metrics",
+            plots(times, axis, metrics_over(sessions)) or [Note("No metric was recorded.")],
         ),
-        Section("Durations", plots(days, durations_over(sessions))),
+        Section("Durations", plots(times, axis, durations_over(sessions))),
     ]
     return Page(f"History of {len(sessions)} test session{'s' * (len(sessions) > 1)}", sections)
 
@@ -84,10 +86,12 @@ def session_table(sessions: Mapping[Path, Entry], beside: Path) -> Block:
     return Table("Sessions in the order of time", columns, rows)
 
 
-def days_since_first(moments: Sequence[str]) -> list[float]:
-    """Days since the first of the moments."""
+def since_first(moments: Sequence[str]) -> tuple[list[float], str]:
+    """The time since the first of the moments, and its unit: the largest that the last reaches."""
     times = [datetime.fromisoformat(moment).timestamp() for moment in moments]
-    return [(time - times[0]) / SECONDS_PER_DAY for time in times]
+    passed = [time - times[0] for time in times]
+    unit = next((name for name, length in UNITS.items() if passed[-1] >= length), "days")
+    return [time / UNITS[unit] for time in passed], unit
 
 
 def metrics_over(sessions: Mapping[Path, Entry]) -> Values:
@@ -115,12 +119,12 @@ def durations_over(sessions: Mapping[Path, Entry]) -> Values:
     return {"whole session / s": whole} | {name: values[name] for name in longest[:MOST_DURATIONS]}
 
 
-def plots(days: Sequence[float], values: Values) -> list[Block]:
-    """A plot of each quantity over the days."""
+def plots(times: Sequence[float], axis: str, values: Values) -> list[Block]:
+    """A plot of each quantity over the time since the first session."""
     drawn: list[Block] = []
     for name, numbers in values.items():
         finite = [number for number in numbers if math.isfinite(number)]
         ends = f": first {finite[0]:.6g}, last {finite[-1]:.6g}" if finite else ""
-        drawing = draw_line(days, numbers, x_label="days since the first session")
+        drawing = draw_line(times, numbers, x_label=axis)
         drawn.append(Drawing(drawing, alt=f"{name}{ends}", caption=f"{name}{ends}"))
     return drawn

@@ -20,6 +20,7 @@ GRACE_S = 2.0  # between SIGTERM and SIGKILL: enough to print a traceback, too s
 ANSWER_S = GRACE_S + 10.0  # by when the supervisor has ended the command, unless it hangs itself
 POLL_S = 0.5  # how late an interrupt may be noticed that the kernel hands to another thread
 MESSAGE_LIMIT = 200_000  # characters of each stream in an error, which a terminal still shows
+COMPLAINT_LIMIT = 200  # characters of the last line of stderr, in the first line of an error
 READ_LIMIT_BYTES = 64 * 2**20  # of each stream in memory; no test looks at more text than that
 MEASURED_BYTES = 2**20  # of output at a time
 MAX_THREADS = 2  # compute threads of a child; on a small machine more of them are slower
@@ -98,11 +99,18 @@ class CommandError(RuntimeError):
         self.result = result
         super().__init__(
             mask(
-                f"command {result.how_it_ended}\n  {shlex.join(result.args)}\n"
+                f"command {result.how_it_ended}{last_complaint(result.stderr)}\n"
+                f"  {shlex.join(result.args)}\n"
                 f"--- stdout ---\n{shorten(result.stdout, MESSAGE_LIMIT)}\n"
                 f"--- stderr ---\n{shorten(result.stderr, MESSAGE_LIMIT)}"
             )
         )
+
+
+def last_complaint(stderr: str) -> str:
+    """The last line that a command wrote to stderr, after a colon; of a Python it is the error."""
+    line = stderr.strip().rpartition("\n")[2].strip()
+    return f": {line[:COMPLAINT_LIMIT]}" if line else ""
 
 
 def shorten(text: str, limit: int) -> str:

@@ -1,5 +1,7 @@
 """Read a report of pytest: verdict, reason, place and message of one phase of a test."""
 
+from pathlib import Path
+
 import pytest
 
 from ptycho_torch.testing.process import shorten
@@ -50,10 +52,13 @@ def reason_of_report(report: pytest.TestReport) -> str:
 
 
 def place_of_report(report: pytest.TestReport) -> str:
-    """`file:line` of the line that failed, as pytest prints it, else of the test."""
+    """`file:line` of the line that failed, as pytest prints it, else of the test.
+
+    A line of this plugin, where a command of `workflow` failed, tells nothing about the project.
+    """
     crash = getattr(report.longrepr, "reprcrash", None)
     file, line, _ = report.location
-    if report.failed and crash and not str(crash.path).endswith("process.py"):
+    if report.failed and crash and Path(crash.path).parent != Path(__file__).parent:
         return f"{crash.path}:{crash.lineno}"
     return f"{file}:{(line or 0) + 1}"
 

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,14 +106,15 @@ class ArchiveSession:
         """Take down one phase of a test at once, so that it outlives a killed process."""
         run = [str(value) for name, value in report.user_properties if name == "archive"]
         reason, message = reason_of_report(report), message_of_report(report)
-        where = f"tests[{len(self._reports)}]"
+        test = self._redactor.key(report.nodeid).text
+        where = f"{test}, {report.when}"
         entry = {
-            "test": self._redactor.key(report.nodeid).text,
+            "test": test,
             "when": report.when,
             "verdict": verdict_of_report(report),
             "duration_s": round(report.duration, 3),
-            "reason": self._note(self._redactor.text(reason), f"{where}.reason"),
-            "message": self._note(self._redactor.text(message), f"{where}.message"),
+            "reason": self._note(self._redactor.text(reason), f"{where}: reason"),
+            "message": self._note(self._redactor.text(message), f"{where}: message"),
             "place": self._redactor.text(place_of_report(report)).text.removeprefix("{project}/"),
             "rerun": str(report.outcome) == "rerun",
             "subtest": subtest_of_report(report),
@@ -238,9 +240,11 @@ class ArchiveSession:
         }
 
     def _note(self, public: Any, where: str) -> str:
-        """Record what was replaced, and return the text."""
+        """Record what was replaced, added up over the reports of a phase, and return the text."""
         if public.replaced:
-            self._redactions[where] = {"where": where, "replaced": dict(public.replaced)}
+            before = self._redactions.get(where, {"replaced": {}})["replaced"]
+            replaced = Counter(before) + public.replaced
+            self._redactions[where] = {"where": where, "replaced": dict(replaced)}
         return str(public.text)
 
     def _report_problem(self, problem: str) -> None:

@@ -115,6 +115,14 @@ def test_the_check_of_accessibility_finds_each_fault(page: Page, right: str, wro
         assert_accessible(broken, pictures=2, tables=1)
 
 
+def test_long_names_in_tables_break_at_their_joints_and_are_copied_whole() -> None:
+    name = "tests/room/test_of_it.py::test_a_law"
+    html = render_html(Page("t", [Section("s", [Table("T", ("Test",), [(name,)])])]))
+    pieces = "tests/ room/ test_ of_ it.py:: test_ a_ law".replace(" ", "<wbr>")
+    assert f'<th scope="row">{pieces}</th>' in html
+    assert name in Outline(html).text
+
+
 def test_picture_that_is_no_png_is_refused() -> None:
     with pytest.raises(ValueError, match="'a photo' is not a PNG"):
         render_html(Page("t", [Section("s", [Gallery([Picture(b"JFIF", alt="a photo")])])]))

@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 from lean_sessions import LEAN, plugins_of
+from outline import Outline
 
 from ptycho_torch import cli
 from ptycho_torch.testing.compare import main as compare_main
@@ -117,6 +118,16 @@ def test_what_was_replaced_is_stated_with_its_place(made) -> None:
     replaced = {one["where"]: one["replaced"] for one in read_manifest(workflow)["redactions"]}
     assert replaced["commands/01-stdout.txt"] == {"tmp": 1}
     assert "commands/01-stdout.txt" in (workflow / "summary.md").read_text()
+
+
+PARTS = ("reason", "message")
+
+
+def test_words_replaced_in_a_message_are_stated_by_test_and_phase(project) -> None:
+    project.change('assert os.environ.get("FOREIGN", "green") == "green"', "assert not str(HERE)")
+    assert project.run("--archive", "out", "-k", "environment")[0] == 1
+    parts = [one["where"] for one in project.session()["redactions"]]
+    assert parts == [f"test_project.py::test_environment, call: {part}" for part in PARTS]
 
 
 # 2. Comparison
@@ -435,7 +446,7 @@ def test_killed_session_names_the_tests_that_it_left_out(project, workers) -> No
     )
     assert left >= 1
     assert f"was interrupted and {left} test" in project.page()
-    assert "test_environment" in (project.folder / "out/index.html").read_text()
+    assert "test_environment" in Outline((project.folder / "out/index.html").read_text()).text
 
 
 def test_next_session_closes_a_killed_one_and_moves_it_aside(project) -> None:
@@ -555,6 +566,21 @@ def test_new_session_removes_no_file_that_it_did_not_make(project) -> None:
 
 
 # 8. Outputs
+
+
+def test_front_page_says_why_a_command_of_the_workflow_failed(project) -> None:
+    """In one line, with the place in the project; the command and its output are below it."""
+    project.change(
+        'print(f"slope', "raise ValueError('no convergence')\nprint(f\"slope", "train.py"
+    )
+    assert project.run("--archive", "out")[0] == 1
+    row = next(line for line in project.page().splitlines() if "::test\\_slope" in line)
+    assert "failed with exit status 1: ValueError: no convergence" in row
+    assert "test\\_project.py:26" in row  # where the test begins
+    page = Outline((project.folder / "out/index.html").read_text())
+    beginning = page.text.partition("all that pytest prints")[0]
+    assert beginning.index("train.py points.json model") < beginning.index("Traceback")
+    assert "def workflow(" not in beginning
 
 
 def test_services_get_what_they_read(project, tmp_path) -> None:

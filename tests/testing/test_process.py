@@ -73,7 +73,7 @@ def test_failure_is_a_runtime_error_with_command_and_output() -> None:
         "import sys; print('some', 'output'); print('some', 'complaint', file=sys.stderr); "
         "sys.exit(3)"
     )
-    with pytest.raises(RuntimeError, match="exit status 3") as caught:
+    with pytest.raises(RuntimeError, match="failed with exit status 3: some complaint\n") as caught:
         run_command([*PYTHON, code])
     assert all(
         part in str(caught.value) for part in (sys.executable, "some output", "some complaint")
