@@ -3,6 +3,7 @@
 The key is the module, the function, and the lines as the mutant has them.
 """
 
+_ENUM = "tifffile takes the names of these constants in any case"
 _WHOLE = "whole numbers take the number type of the power in the next line"
 
 EQUIVALENT: dict[tuple[str, str, str], str] = {
@@ -36,6 +37,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "displacements",
         "shifts = (shifts[:, None] + moved[None]).reshape(-2, 2)",
     ): "NumPy takes any negative number for the open size",
+    (
+        "io/writers/tiff_writer.py",
+        "_write",
+        'photometric="MINISBLACK",',
+    ): _ENUM,
+    (
+        "io/writers/tiff_writer.py",
+        "_write",
+        'resolutionunit=None if resolution is None else "centimeter",',
+    ): _ENUM,
     (
         "physics/incoherent.py",
         "coherent_sum",

@@ -51,7 +51,11 @@ ROOMS = {
     ),
     "evaluation/metrics": ("tests/evaluation/metrics",),
     "io/readers": ("tests/io/readers", "--ignore=tests/io/readers/test_clients.py"),
-    "io/writers": ("tests/io/writers",),
+    "io/writers": (
+        "tests/io/writers",
+        "tests/io/test_near_field_formats.py",
+        "tests/io/test_radiation.py",
+    ),
 }
 
 # The words of a message are no law; tests match those that name what to do next.

@@ -189,6 +189,7 @@ def scan_of_ptychodus(path):
         middle = np.array([about["center_y_m"], about["center_x_m"]])
         corners = (positions - middle) / size + np.array(empty.shape[1:]) / 2
         corners -= np.array(patterns.shape[1:]) / 2  # every patch lies on the object
+        assert empty.dtype == np.complex64
         assert corners.min() >= 0
         assert (corners + patterns.shape[1:] <= empty.shape[1:]).all()
     return patterns, positions / size, mask, index
@@ -204,6 +205,7 @@ def scan_of_ptypy(path):
         assert np.array_equal(meta["shape"][()], patterns.shape[1:])
         assert np.array_equal(meta["center"][()], np.array(patterns.shape[1:]) // 2)
         assert meta["num_frames"][()] == len(patterns)
+        assert meta["propagation"][()] == b"farfield"
         weights = chunk["weights"][()]
         assert (weights == meta["weight2d"][()]).all()
         return patterns, chunk["positions"][()] / size, weights[0] == 1, chunk["indices"][()]

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import logging
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -23,6 +24,7 @@ from ptycho_torch.io.writers import (
     write_reconstruction,
     write_scan,
 )
+from ptycho_torch.io.writers.hdf5_writer import PatientFile, store_patterns
 
 FLOAT32 = 1e-6
 
@@ -73,7 +75,8 @@ def test_the_two_files_of_a_pair_are_replaced_together(tmp_path, scan, monkeypat
 @pytest.mark.parametrize("format_name", sorted(set(SCAN_WRITERS) - {"npz"}))
 def test_a_scan_without_metres_names_the_flags(format_name, tmp_path, scan):
     blind = dataclasses.replace(scan, instrument=Instrument(energy_ev=8000.0), pixel_size_m=None)
-    with pytest.raises(InputError, match="give --distance_m, --detector_pixel_m"):
+    flags = "give --distance_m, --detector_pixel_m"
+    with pytest.raises(InputError, match=f"--format {format_name} is in metres.*{flags}"):
         write_scan(tmp_path / "scan", blind, format_name=format_name)
     assert not any(tmp_path.iterdir())
 
@@ -126,6 +129,53 @@ def variable(simulation):
         probe_components=components.astype(np.complex64),
         probe_weights=rng.normal(size=(n, 2)).astype(np.float32),
     )
+
+
+def test_a_reconstruction_is_stored_in_the_number_types_of_its_specification(tmp_path, variable):
+    """Also where the arrays in memory are of the other width."""
+    types = {
+        **dict.fromkeys(("object", "probe", "probe_components"), np.complex64),
+        **dict.fromkeys(("coverage", "background", "probe_weights"), np.float32),
+        **dict.fromkeys(("origin_yx", "positions_px", "flux"), np.float64),
+        "scan_index": np.int64,
+    }
+    other = {np.complex64: np.complex128, np.float32: np.float64, np.float64: np.float32,
+             np.int64: np.int32}  # fmt: skip
+    held = {name: getattr(variable, name).astype(other[kind]) for name, kind in types.items()}
+    write_reconstruction(tmp_path / "image.npz", dataclasses.replace(variable, **held))
+    with np.load(tmp_path / "image.npz") as stored:
+        assert {name: stored[name].dtype.type for name in types} == types
+
+
+@pytest.mark.parametrize("modes", [1, 3])
+def test_a_probe_of_one_mode_is_an_image_as_ptychopinn_writes_it(modes, tmp_path, scan):
+    probe = np.repeat(scan.probe[:1], modes, axis=0)
+    write_scan(tmp_path / "scan.npz", dataclasses.replace(scan, probe=probe))
+    with np.load(tmp_path / "scan.npz") as stored:
+        assert stored["probeGuess"].shape == ((32, 32) if modes == 1 else (3, 32, 32))
+
+
+def test_bytes_of_equal_weight_are_compressed_together(tmp_path, scan):
+    """Three of the four bytes of a small count are zero."""
+    with h5py.File(tmp_path / "patterns.h5", "w") as file:
+        shuffled = store_patterns(file, "shuffled", scan.counts)
+        as_it_is = file.create_dataset(
+            "as it is", data=scan.counts, chunks=shuffled.chunks, compression="gzip",
+            compression_opts=shuffled.compression_opts,
+        )  # fmt: skip
+        sizes = [one.id.get_storage_size() for one in (shuffled, as_it_is)]
+    assert sizes[0] < 0.9 * sizes[1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+def test_the_first_error_of_a_full_disk_is_kept_and_ends_no_write():
+    """HDF5 goes on writing when its file is closed; it must not be told, or it crashes."""
+    with PatientFile(Path("/dev/full")) as file:
+        assert file.write(b"some") == 4
+        first = file.error
+        assert first.errno == errno.ENOSPC
+        assert file.write(b"more bytes") == 10
+        assert file.error is first
 
 
 MEASUREMENT = ("flux", "background", "probe_components", "probe_weights")
