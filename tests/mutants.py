@@ -271,7 +271,7 @@ MUTANTS = [
         "train/callbacks.py",
         'for row in state_dict["rows"]',
         "for row in ()",
-        "tests/train/test_training.py -k resumed_run",
+        "tests/train/test_resume.py -k more_patience",
     ),
     Mutant(
         "flat image delivered",

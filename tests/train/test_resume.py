@@ -44,7 +44,7 @@ def config_of(scans, output_dir) -> TrainingConfig:
         output_dir=output_dir,
         scheduler="constant",
         max_epochs=6,
-        gridsize=3,
+        gridsize=4,
         accelerator="cpu",
         quiet=True,
     )
@@ -198,7 +198,7 @@ def test_validation_that_begins_or_ends_with_a_resume(config):
         run = train(replace(options, max_epochs=epochs, resume="auto"))
         assert epoch_of(run.best_checkpoint) == epochs - 1
     header, *rows = run.metrics_csv.read_text().splitlines()
-    assert [row.split(",")[:2] for row in rows] == [["0", "2"], ["1", "4"], ["2", "6"]]
+    assert [row.split(",")[:2] for row in rows] == [["0", "1"], ["1", "2"], ["2", "3"]]
     assert header == "epoch,step,fixed_loss,learning_rate,train_loss"
 
 
@@ -274,7 +274,7 @@ def words(scans, folder: Path, way: str) -> list[str]:
         output_dir=folder,
         scheduler="constant",
         max_epochs=4,
-        gridsize=3,
+        gridsize=4,
         checkpoint_save_top_k=2,
         accelerator="cpu",
         quiet=True,

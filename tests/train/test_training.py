@@ -20,16 +20,24 @@ from ptycho_torch.inference import reconstruct
 from ptycho_torch.inference.in_memory import check_not_flat
 from ptycho_torch.inference.tiling import reconstruct_scan
 from ptycho_torch.io.run_dir import RunDir
+from ptycho_torch.io.writers import write_scan
 from ptycho_torch.train import datamodule, train
 from ptycho_torch.train.budget import default_epochs
 from ptycho_torch.train.module import WARM_UP_STEPS
 
 
-@pytest.fixture
-def config(scan_file, tmp_path):
+@pytest.fixture(scope="module")
+def small_file(tmp_path_factory):
+    """A scan of 16 patterns: one group of a step, or four."""
+    path = tmp_path_factory.mktemp("small") / "scan.npz"
+    write_scan(path, simulate_scan(photons=1e6, n_side=4, pattern_size=32, seed=2).scan)
+    return path
+
+
+def config_of(file, output_dir) -> TrainingConfig:
     return TrainingConfig(
-        train_data_file=[scan_file],
-        output_dir=tmp_path / "run",
+        train_data_file=[file],
+        output_dir=output_dir,
         max_epochs=3,
         gridsize=4,
         accelerator="cpu",
@@ -37,20 +45,38 @@ def config(scan_file, tmp_path):
     )
 
 
+@pytest.fixture
+def config(small_file, tmp_path):
+    return config_of(small_file, tmp_path / "run")
+
+
 @pytest.fixture(scope="module")
 def trained(scan_file, tmp_path_factory) -> RunDir:
     """A short run that several tests look at."""
-    return train(
-        TrainingConfig(
-            train_data_file=[scan_file],
-            test_data_file=scan_file,
-            output_dir=tmp_path_factory.mktemp("trained") / "run",
-            max_epochs=4,
-            gridsize=4,
-            accelerator="cpu",
-            quiet=True,
-        )
-    )
+    config = config_of(scan_file, tmp_path_factory.mktemp("trained") / "run")
+    return train(replace(config, test_data_file=scan_file, max_epochs=4))
+
+
+@pytest.fixture(scope="module")
+def unvalidated(scan_file, tmp_path_factory) -> RunDir:
+    """A run without validation, of small steps."""
+    config = config_of(scan_file, tmp_path_factory.mktemp("unvalidated") / "run")
+    return train(replace(config, learning_rate=1e-6, scheduler="constant"))
+
+
+@pytest.fixture(scope="module")
+def frozen(scan_file, tmp_path_factory) -> RunDir:
+    """A run of steps of no size, so that the weights stay the same."""
+    config = config_of(scan_file, tmp_path_factory.mktemp("frozen") / "run")
+    return train(replace(config, test_data_file=scan_file, learning_rate=0.0))
+
+
+@pytest.fixture(scope="module", params=sorted(GENERATORS))
+def two_epochs(request, small_file, tmp_path_factory) -> tuple[TrainingConfig, RunDir]:
+    """Two epochs of four groups by each generator; other runs are compared with it."""
+    config = config_of(small_file, tmp_path_factory.mktemp("two_epochs") / "run")
+    config = replace(config, generator=request.param, gridsize=2, max_epochs=2)
+    return config, train(config)
 
 
 def weights(run):
@@ -89,27 +115,27 @@ def test_best_checkpoint_is_the_epoch_with_the_least_judging_loss(trained):
     assert torch.load(trained.best_checkpoint, weights_only=True)["epoch"] == best
 
 
-def test_without_validation_the_best_checkpoint_is_the_last(config):
+def test_without_validation_the_best_checkpoint_is_the_last(unvalidated):
     """Training losses of epochs do not compare: the last of these is not the least, by chance
     alone.
     """
-    run = train(replace(config, learning_rate=1e-6))
-    losses = column(run, "train_loss")
+    losses = column(unvalidated, "train_loss")
     assert min(losses[:-1]) < losses[-1]
-    assert torch.load(run.best_checkpoint, weights_only=True)["epoch"] == 2
+    assert torch.load(unvalidated.best_checkpoint, weights_only=True)["epoch"] == 2
+    assert unvalidated.metrics_csv.read_text().splitlines()[0] == (
+        "epoch,step,fixed_loss,learning_rate,train_loss"
+    )
 
 
-def test_validation_judges_all_epochs_alike(config, scan_file):
-    run = train(replace(config, test_data_file=scan_file, learning_rate=0.0))
-    first, *others = column(run, "val_loss")
+def test_validation_judges_all_epochs_alike(frozen):
+    first, *others = column(frozen, "val_loss")
     assert others == [first, first]
 
 
-def test_the_loss_of_the_fixed_groups_compares_between_epochs(config):
+def test_the_loss_of_the_fixed_groups_compares_between_epochs(frozen):
     """With weights that stay the same it is one number, where the training loss is three."""
-    run = train(replace(config, learning_rate=0.0))
-    assert len(set(column(run, "fixed_loss"))) == 1
-    assert len(set(column(run, "train_loss"))) == 3
+    assert len(set(column(frozen, "fixed_loss"))) == 1
+    assert len(set(column(frozen, "train_loss"))) == 3
 
 
 def test_the_loss_of_the_fixed_groups_falls(trained):
@@ -117,20 +143,18 @@ def test_the_loss_of_the_fixed_groups_falls(trained):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("generator", sorted(GENERATORS))
-def test_watching_the_loss_changes_no_bit(config, tmp_path, monkeypatch, generator):
+def test_watching_the_loss_changes_no_bit(two_epochs, tmp_path, monkeypatch):
     """More groups to watch, and so more random numbers, leave the same weights."""
-    config = replace(config, generator=generator, gridsize=2, max_epochs=2)
-    few = train(config)
+    config, few = two_epochs
     monkeypatch.setattr(datamodule, "FIXED_SHARE", 2)
     many = train(replace(config, output_dir=tmp_path / "many"))
     assert column(few, "fixed_loss") != column(many, "fixed_loss")
     assert_same_weights(weights(few), weights(many))
 
 
-def test_the_learning_rate_is_kept_for_every_epoch(config):
-    run = train(replace(config, learning_rate=1e-3, scheduler="constant"))
-    assert column(run, "learning_rate")[-1] == pytest.approx(1e-3 * min(1, 13 / WARM_UP_STEPS))
+def test_the_learning_rate_is_kept_for_every_epoch(unvalidated):
+    rate = 1e-6 * min(1, 13 / WARM_UP_STEPS)
+    assert column(unvalidated, "learning_rate")[-1] == pytest.approx(rate)
 
 
 def test_progress_counts_epochs_from_one_to_the_last(config, capsys):
@@ -148,18 +172,8 @@ def test_the_judging_loss_falls(trained):
     assert losses[-1] < losses[0]
 
 
-def test_without_validation_the_training_loss_judges(config):
-    run = train(replace(config, max_epochs=1))
-    assert run.last_checkpoint.is_file()
-    assert run.metrics_csv.read_text().splitlines()[0] == (
-        "epoch,step,fixed_loss,learning_rate,train_loss"
-    )
-
-
-@pytest.mark.parametrize("generator", sorted(GENERATORS))
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(config, tmp_path, generator):
-    config = replace(config, generator=generator, gridsize=2)
-    first = train(config)
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(two_epochs, tmp_path):
+    config, first = two_epochs
     again = train(replace(config, output_dir=tmp_path / "again"))
     other = train(replace(config, output_dir=tmp_path / "other", seed=1))
     assert_same_weights(weights(first), weights(again))
@@ -167,20 +181,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(config, tmp_p
 
 
 def test_loading_workers_change_no_bit(config, tmp_path):
+    config = replace(config, gridsize=2, max_epochs=2)
     alone = train(config)
     helped = train(replace(config, output_dir=tmp_path / "helped", num_workers=2))
     assert_same_weights(weights(alone), weights(helped))
-
-
-def test_a_resumed_run_ends_as_an_uninterrupted_one(config, tmp_path):
-    """With a constant step: the course of a cosine depends on the length of the run."""
-    config = replace(config, scheduler="constant", max_epochs=4)
-    straight = train(config)
-    stopped = train(replace(config, output_dir=tmp_path / "stopped", max_epochs=2))
-    assert len(stopped.metrics_csv.read_text().splitlines()) == 1 + 2
-    resumed = train(replace(config, output_dir=tmp_path / "stopped", resume="auto"))
-    assert_same_weights(weights(straight), weights(resumed))
-    assert straight.metrics_csv.read_text() == resumed.metrics_csv.read_text()
 
 
 def test_resume_auto_without_a_checkpoint_starts_from_the_beginning(config):
@@ -224,9 +228,6 @@ def test_too_few_patterns_for_a_group_is_said(config):
 
 
 def test_scans_of_different_pattern_size_are_refused(config, tmp_path):
-    from ptycho_torch.data.simulation import simulate_scan
-    from ptycho_torch.io.writers import write_scan
-
     other = tmp_path / "other.npz"
     write_scan(other, simulate_scan(photons=1e5, n_side=5, pattern_size=16).scan)
     with pytest.raises(InputError, match="train on scans of one shape"):
@@ -234,9 +235,6 @@ def test_scans_of_different_pattern_size_are_refused(config, tmp_path):
 
 
 def test_several_scans_are_learned_from_together(config, tmp_path):
-    from ptycho_torch.data.simulation import simulate_scan
-    from ptycho_torch.io.writers import write_scan
-
     other = tmp_path / "other.npz"
     write_scan(other, simulate_scan(photons=1e4, n_side=6, pattern_size=32, seed=9).scan)
     run = train(replace(config, train_data_file=[*config.train_data_file, other], max_epochs=1))
