@@ -570,8 +570,8 @@ MUTANTS = [
     Mutant(
         "pickle allowed",
         "io/readers/npz.py",
-        "np.load(path, allow_pickle=False) as archive:\n            #",
-        "np.load(path, allow_pickle=bool(1)) as archive:\n            #",
+        "np.load(path, allow_pickle=False) as archive:\n            arrays: Arrays",
+        "np.load(path, allow_pickle=bool(1)) as archive:\n            arrays: Arrays",
         "tests/damaged/test_damaged_files.py -k executed",
     ),
     Mutant(

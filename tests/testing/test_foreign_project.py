@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -118,6 +119,29 @@ def test_what_was_replaced_is_stated_with_its_place(made) -> None:
     replaced = {one["where"]: one["replaced"] for one in read_manifest(workflow)["redactions"]}
     assert replaced["commands/01-stdout.txt"] == {"tmp": 1}
     assert "commands/01-stdout.txt" in (workflow / "summary.md").read_text()
+
+
+ADDRESSES = """
+print("by Jane Doe and jane%20doe", file=sys.stderr)
+print("bob@beam.example.org https://user:password@beam.example.org/scan", file=sys.stderr)
+from urllib.parse import quote
+print(f"file://{quote(str(pathlib.Path(__file__).parent))}/train.py", file=sys.stderr)
+"""
+
+
+def test_names_of_two_words_addresses_and_encoded_paths_are_replaced(tmp_path) -> None:
+    (tmp_path / "a project").mkdir()
+    project = Project(tmp_path / "a project")
+    train = project.folder / "train.py"
+    train.write_text(train.read_text() + ADDRESSES)
+    status, said = project.run("--archive", "out", "-k", "slope", USER="Jane Doe")
+    assert status == 0, said
+    (workflow,) = (project.folder / "out").glob("workflow-*")
+    assert (workflow / "commands/01-stderr.txt").read_text().splitlines() == [
+        "by {private} and {private}",
+        "{private} https://{private}@beam.example.org/scan",
+        "file://{project}/train.py",
+    ]
 
 
 PARTS = ("reason", "message")
@@ -350,6 +374,25 @@ def test_digest_vouches_for_an_archive_that_was_forged_throughout(archive) -> No
     assert "digest" in verify(archive, digest)[0]
 
 
+FORGERIES = {
+    "exit status": (('"exit_status": 0', '"exit_status": 1'), "the exit status is 1, although"),
+    "verdict of the session": (('"verdict": "passed"', '"verdict": "failed"'), "the verdict is"),
+    "verdict of a test": (('"flaky"', '"verdict": "failed",\n"flaky"'), "although .* failed"),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_verdicts_and_exit_status_that_do_not_agree_are_found_under_right_hashes(
+    archive, forgery
+) -> None:
+    (before, after), problem = FORGERIES[forgery]
+    edit(archive / "manifest.json", before, after)
+    forged = hashlib.sha256((archive / "manifest.json").read_bytes()).hexdigest()
+    (archive / "manifest.sha256").write_text(f"{forged}  manifest.json\n")
+    build_views(archive)
+    assert re.search(problem, "; ".join(verify(archive)))
+
+
 def test_session_prints_the_digest(project) -> None:
     _, said = project.run("--archive", "out", "-k", "environment")
     digest = (project.folder / "out/manifest.sha256").read_text().split()[0]
@@ -509,6 +552,46 @@ def test_only_the_files_of_failed_runs_are_kept_on_request(project) -> None:
     assert {
         path.parent.name.partition("-")[0] for path in (project.folder / "out").rglob("commands")
     } == {"workflow"}
+
+
+LARGE = """
+def test_large(run_archive, tmp_path):
+    code = "for n in range(300_000): print('line', n)"
+    run_archive.run_command([sys.executable, "-c", code])
+    for name in ("first", "second"):
+        run_archive.artifact(tmp_path / name).write_bytes(b"x" * 600_000)
+    run_archive.artifact(tmp_path / "link").symlink_to(HERE / "train.py")
+    for epoch in range(2000):
+        run_archive.metric(f"loss of epoch {epoch}", 1 / (epoch + 1))
+    run_archive.series("loss", [1 / (epoch + 1) for epoch in range(2000)], better="lower")
+"""
+
+
+def test_long_outputs_large_runs_and_thousands_of_metrics_are_kept_within_limits(project) -> None:
+    (project.folder / "test_project.py").write_text(
+        f"import pathlib, sys\nHERE = pathlib.Path(__file__).parent\n{LARGE}"
+    )
+    words = ("--archive-stream-limit", "0.1", "--archive-run-limit", "1")
+    status, said = project.run("--archive", "out", *words)
+    assert status == 0, said
+    (run,) = (project.folder / "out").glob("*test_large*")
+    manifest = read_manifest(run)
+    (command,) = manifest["commands"]
+    whole = "".join(f"line {n}\n" for n in range(300_000)).encode()
+    assert command["printed"]["stdout"]["sha256"] == hashlib.sha256(whole).hexdigest()
+    stdout = (run / "commands/01-stdout.txt").read_text().splitlines()
+    assert (stdout[0], stdout[-1]) == ("line 0", "line 299999")
+    assert len("\n".join(stdout)) < 0.11 * 2**20
+    problems = {one["name"]: one["problem"] for one in manifest["artifacts"]}
+    assert problems["first"] == ""
+    assert "more than" in problems["second"]
+    assert "a symbolic link" in problems["link"]
+    assert len(manifest["metrics"]) == 2000
+    assert "<svg" in (run / "index.html").read_text()
+    assert sum(file.stat().st_size for file in run.rglob("artifacts/*")) < 2**20
+    page = (project.folder / "out/index.html").read_text()
+    assert "1801 more are on the pages of the runs." in page
+    assert verify(project.folder / "out") == []
 
 
 # 7. Mishaps
