@@ -1,8 +1,9 @@
 """A scan larger than memory: `python benchmarks/large_scan.py --output_dir DIR`.
 
-Writes 200,704 patterns of 64 x 64 as a pair of Ptychodus files, trains and reconstructs with the
-commands, prints the peak memory of their processes, and compares the speed of training steps and of
-inference with the speed for the same patterns in memory. The results are in
+Writes 200,704 patterns of 64 x 64 as a pair of Ptychodus files, trains, reconstructs and refines
+with the commands, prints the peak memory of their processes, and compares the speed of training
+steps, of inference and of an epoch of refinement with the speed for the same patterns in memory.
+Ends with status 1 if the refined images are not the same, bit by bit. The results are in
 `benchmarks/large_scan.md`.
 """
 
@@ -16,6 +17,7 @@ from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from quality import network_alone
 from speed import untrained_module
@@ -37,6 +39,9 @@ from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.io.files import write_text
 from ptycho_torch.io.readers import read_scan
 from ptycho_torch.io.writers import write_scan
+from ptycho_torch.refinement.loop import EpochSettings, run_epoch
+from ptycho_torch.refinement.prepared_patterns import prepare
+from ptycho_torch.refinement.step import State, working_set
 from ptycho_torch.testing.process import CommandResult, run_command
 from ptycho_torch.train.datamodule import GroupDataset, GroupSampler
 from ptycho_torch.train.module import PtychoModule
@@ -50,6 +55,8 @@ GROUP = 64
 STEPS = 30  # training steps in each turn
 TURNS = 5
 PART = 8192  # patterns in the timing of inference
+REFINED_PART = 40_000  # in that of refinement; more than are kept in memory
+EPOCHS = 4  # of the refinement by the command
 LIMIT_S = 3600.0
 
 
@@ -147,6 +154,35 @@ def inference_speed(generator: Generator, stored: Scan, loaded: Scan) -> float:
     )
 
 
+def refining(scan: Scan) -> Iterator[State]:
+    """Epochs of refinement of the object without end: the state after each."""
+    origin, shape = scan.canvas()
+    patterns = prepare(scan, torch.from_numpy(origin), shape)
+    probe = torch.from_numpy(scan.need_probe())
+    state = State(torch.ones(shape, dtype=probe.dtype), probe)
+    work = working_set(patterns, patterns.everything)
+    rng = torch.Generator().manual_seed(0)
+    while True:
+        run_epoch(patterns, state, work, EpochSettings(step=0.3, smoothness=120.0), rng=rng)
+        yield state
+
+
+@torch.no_grad()
+def refinement_speed(stored: Scan, loaded: Scan) -> float:
+    """Speed of refinement of a part of the scan, from the file relative to from memory.
+
+    Raises:
+        SystemExit: If the images differ.
+    """
+    from_file = refining(stored.central_subset(REFINED_PART))
+    from_memory = refining(loaded.central_subset(REFINED_PART))
+    same = torch.equal(next(from_file).obj, next(from_memory).obj)  # and what comes first is read
+    speed = relative_speed(lambda: next(from_file), lambda: next(from_memory))
+    if not (same and torch.equal(next(from_file).obj, next(from_memory).obj)):
+        raise SystemExit("the image refined from the file is not that from memory")
+    return speed
+
+
 def row(name: str, result: CommandResult, patterns: int, speed: float) -> list[object]:
     """A line of the table."""
     rate = patterns / result.wall_s
@@ -177,12 +213,20 @@ def main() -> None:
     infer += ["--output_dir", image]
     trained = run_command([*command, *train, *common], timeout_s=LIMIT_S)
     made = run_command([*command, *infer, *common], timeout_s=LIMIT_S)
+    refine = ["--refine", str(EPOCHS)]
+    refined = run_command([*command, *infer, *refine, *common], timeout_s=LIMIT_S)
     stored = read_scan(scan)
     loaded = replace(stored, counts=np.asarray(stored.counts[:]))
     generator, _ = load_generator(find_checkpoint(run))
     rows = [
         row("training, an epoch", trained, len(stored), training_speed(stored, loaded)),
         row("inference", made, len(stored), inference_speed(generator, stored, loaded)),
+        row(
+            f"inference with {EPOCHS} epochs of refinement",
+            refined,
+            len(stored),
+            refinement_speed(stored, loaded),
+        ),
     ]
     heads = [
         f"{len(stored)} patterns",

@@ -63,6 +63,7 @@ PHYSICS, STITCHING, MIRRORS = (
 TRUTH = "tests/test_wrong_image.py::test_the_image_is_the_known_object"
 MEASUREMENT = "tests/refinement/test_measurement.py"
 STEP = "tests/refinement/test_step.py"
+SHARED = "tests/distributed/test_shared_refinement.py -k more_processes"
 NPZ, GROUPING, REFINEMENT = (
     "tests/io/readers/test_npz.py",
     "tests/data/test_grouping.py",
@@ -314,6 +315,27 @@ MUTANTS = [
         "replace(few, measured=self.fitted,",
         "replace(few, measured=self.scored,",
         MEASUREMENT,
+    ),
+    Mutant(
+        "what other processes found not taken",
+        "refinement/prepared_patterns.py",
+        "self.comm.sum(*values)",
+        "pass",
+        SHARED,
+    ),
+    Mutant(
+        "the damping of positions by the own patterns alone",
+        "refinement/positions.py",
+        "self.patterns.comm.sum(usual)",
+        "pass",
+        SHARED,
+    ),
+    Mutant(
+        "patterns from the scratch file not in the form of the noise model",
+        "refinement/pattern_store.py",
+        "return self.prepare(found.to(self.like.device))",
+        "return found.to(self.like.device)",
+        "tests/refinement/test_pattern_store.py",
     ),
     Mutant(
         "the affine part of the positions left in",

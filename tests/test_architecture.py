@@ -28,7 +28,7 @@ ROOMS = {  # room -> rooms that it may import
     "io": "errors config data",
     "distributed": "errors",
     "generators": "errors config physics data io",
-    "refinement": "errors physics data",
+    "refinement": "errors physics data distributed",
     "evaluation": "errors config physics data io html",
     "doctor": "errors config physics data io evaluation",
     "train": f"{BELOW} distributed",

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -37,6 +38,12 @@ class SingleProcess:
     def gather(self, part: Part) -> list[Part]:
         """The parts of all processes in order on rank zero; nothing on the others."""
         return [part]
+
+    def sum(self, *parts: Tensor) -> None:
+        """Replace tensors, in place, by their sums over the processes, the same bits on each.
+
+        All processes must call it, with tensors of the same shapes.
+        """
 
     def run_on_rank_zero(self, work: Callable[[], Result]) -> Result:
         """The result of a function that rank zero alone calls, on all processes."""

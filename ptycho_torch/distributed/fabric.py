@@ -19,12 +19,13 @@ from lightning.fabric.strategies.strategy import Strategy as FabricStrategy
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import Strategy
+from torch import Tensor
 
 from ptycho_torch.distributed.communicator import Part, Result, SingleProcess
 from ptycho_torch.errors import InputError, RunError
 
 GLOO = "gloo"  # is in the message of a broken connection, which is a plain RuntimeError
-# The other processes wait while rank zero refines; a lost process breaks its connection at once.
+# The other processes wait while rank zero writes; a lost process breaks its connection at once.
 TIMEOUT = timedelta(days=7)
 MAX_REASON = 300  # characters of a reason of Lightning, which may hold a traceback
 EXIT_S = 1.0  # seconds until a process has ended whose connection broke
@@ -106,7 +107,7 @@ def _lost_process(strategy: Strategy | FabricStrategy) -> str:
 
 
 class FabricProcesses(SingleProcess):
-    """Processes that share an inference.
+    """Processes that share an inference and its refinement.
 
     Args:
         accelerator: As `--accelerator`.
@@ -146,6 +147,11 @@ class FabricProcesses(SingleProcess):
         parts: list = [None] * self.world_size if self.is_global_zero else []
         torch.distributed.gather_object(part, parts or None)
         return parts
+
+    def sum(self, *parts: Tensor) -> None:
+        """See `SingleProcess.sum`."""
+        for part in parts:
+            torch.distributed.all_reduce(part)
 
     def run_on_rank_zero(self, work: Callable[[], Result]) -> Result:
         """See `SingleProcess.run_on_rank_zero`."""

@@ -65,7 +65,7 @@ def reconstruct_and_refine(
         scan: Patterns, positions, probe.
         options: How the image is made.
         trained: Conditions of the scans that the network was trained on.
-        comm: Processes that share the network's part; rank zero refines. By default this one alone.
+        comm: Processes that share the patterns and each get the result; by default this one alone.
         show: Whether to draw progress bars.
         on_epoch: Called after each epoch of the refinement with its number, its entry and its
             object; where the image is made a second time, the numbers begin with 0 again.
@@ -99,25 +99,22 @@ def reconstruct_and_refine(
         start = first
         if is_sparse(trained, scan):
             start = replace(first, object=np.ones_like(first.object))
-        result, history = comm.run_on_rank_zero(
-            lambda: refine_reconstruction(
-                scan,
-                start,
-                refine,
-                held_out=held_out,
-                network_object=first.object if known else None,
-                show=show,
-                on_epoch=on_epoch,
-            )
+        result, history = refine_reconstruction(
+            scan,
+            start,
+            refine,
+            held_out=held_out,
+            network_object=first.object if known else None,
+            comm=comm,
+            show=show,
+            on_epoch=on_epoch,
         )
         return (network(scan, none) if history["outcome"] == "network" else result), history
 
     result, history = refined(scan, refine_options(options, device))
     measured = replace(scan, probe=result.probe)
-    found = comm.run_on_rank_zero(
-        lambda: refine_measurement(
-            measured, measurement_options(options, result, device), start=result, show=show
-        )
+    found = refine_measurement(
+        measured, measurement_options(options, result, device), start=result, comm=comm, show=show
     )
     if found.findings:
         fixed = replace(refine_options(options, device), update_probe=False, probe_modes=None)

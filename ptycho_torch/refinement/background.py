@@ -32,7 +32,7 @@ class BackgroundObserver:
         self.patterns, self.background = patterns, patterns.background
         self.slope = torch.zeros_like(self.background)
         self.curvature = torch.zeros_like(self.background)
-        self.seen = 0
+        self.seen = self.slope.new_zeros(1)  # number of patterns
 
     def add(self, descent: Descent) -> None:
         """Add these patterns."""
@@ -40,8 +40,12 @@ class BackgroundObserver:
         self.curvature += (0.5 / descent.intensity.clamp_min(1e-6)).sum(0)
         self.seen += len(descent.index)
 
+    def finish_batch(self) -> None:
+        """Nothing: all patterns of an epoch share the background."""
+
     def finish_epoch(self) -> None:
         """Take the step, and start anew."""
+        self.patterns.comm.sum(self.slope, self.curvature, self.seen)
         moved = (self.background + STEP * self.slope / self.curvature).clamp_min(0)
         known = moved * self.seen
         share = known / (known + FEW_PHOTONS)
@@ -52,7 +56,7 @@ class BackgroundObserver:
             self.background.mul_(mask)
         self.slope.zero_()
         self.curvature.zero_()
-        self.seen = 0
+        self.seen.zero_()
 
     def _smoothed(self, image: Tensor, weight: Tensor) -> Tensor:
         """The mean of the good pixels around each, on the detector, (H, W)."""

@@ -51,6 +51,9 @@ class FluxObserver:
         ratio = (1 + STEP * step).clamp(1 / MAX_RATIO, MAX_RATIO)
         self.flux[descent.index] *= ratio
 
+    def finish_batch(self) -> None:
+        """Nothing: each pattern has its own flux."""
+
     def finish_epoch(self, index: torch.Tensor) -> None:
         """Set the mean flux of some patterns to 1, so that the object's scale stays."""
         self.flux /= self.flux[index].mean()

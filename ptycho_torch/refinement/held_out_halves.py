@@ -6,17 +6,22 @@ whose position is wrong says nothing about the positions of the others. But what
 pattern lowers its misfit whether it is right or not. So its photons are divided at random into two
 independent halves (`noise.thin`): position and flux are fitted to the first, and the second is
 scored. A parameter that only fits noise makes the score worse.
+
+The random numbers of a pattern depend on the seed and on its index alone, so that they are the same
+whichever process draws them.
 """
 
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ptycho_torch.physics.noise import thin
 from ptycho_torch.refinement.flux import FluxObserver
+from ptycho_torch.refinement.pattern_store import PatternsInMemory
 from ptycho_torch.refinement.positions import (
     PositionObserver,
     misfit_of_each,
@@ -26,10 +31,11 @@ from ptycho_torch.refinement.positions import (
 from ptycho_torch.refinement.prepared_patterns import (
     PreparedPatterns,
     expected_counts,
+    parts_of,
     shift_basis,
     subset_of,
 )
-from ptycho_torch.refinement.step import Observer, State, descent_of
+from ptycho_torch.refinement.step import Observer, State, descent_of, patterns_at_once
 
 FITTING_STEPS = 8  # of position and flux of the held-out patterns, with the object as it is
 STANDARD_ERRORS = 2.0  # by which a score must fall to count as better
@@ -80,12 +86,20 @@ class HeldOutHalves:
 
     def __init__(self, patterns: PreparedPatterns, held_out: Tensor, seed: int) -> None:
         self.held_out, self.seed = held_out, seed
-        counts = patterns.counts(held_out)
+        few = subset_of(patterns, held_out)
+        self.own = few.own(torch.arange(len(held_out)))
+        self.rows = torch.zeros_like(few.rows)
+        self.rows[self.own] = torch.arange(len(self.own)).to(self.rows)
+        first, second = patterns.like.new_empty(2, len(self.own), *patterns.shape)
         # on the host, whose random numbers are the same for every device
-        first = thin(counts.cpu(), 0.5, torch.Generator().manual_seed(seed)).to(counts)
-        noise = patterns.noise
-        self.photons = (counts - first).sum((1, 2)).clamp_min(1)
-        self.fitted, self.scored = noise.prepare(first.clone()), noise.prepare(counts - first)
+        for row, one in enumerate(self.own):
+            counts = few.counts(one[None]).cpu()
+            taken = thin(counts, 0.5, self._rng(one))
+            first[row], second[row] = taken[0], (counts - taken)[0]
+        self.photons = second.sum((1, 2)).clamp_min(1)
+        self.fitted, self.scored = (
+            PatternsInMemory(half).prepared(patterns.noise.prepare) for half in (first, second)
+        )
 
     def scores(self, patterns: PreparedPatterns, state: State, refined: Collection[str]) -> Tensor:
         """Misfit of the second half of each pattern, relative to its photons, (B,).
@@ -98,18 +112,19 @@ class HeldOutHalves:
         first = self._fit(patterns, state, refined)
         basis = shift_basis(first, state.probe, state.components)
         second = replace(first, measured=self.scored)
-        return misfit_of_each(second, state.obj, basis, second.everything)
+        return self._of_all(second, misfit_of_each(second, state.obj, basis, self.own))
 
     def noise(self, patterns: PreparedPatterns, state: State) -> Tensor:
         """The scores of counts that are drawn from the model itself: noise alone, (B,)."""
         half = self._half(patterns)
         basis = shift_basis(half, state.probe, state.components)
-        intensity = expected_counts(half, state.obj, basis, half.everything)
-        drawn = torch.poisson(intensity, torch.Generator().manual_seed(self.seed))
-        misfit = half.noise.misfit(intensity, half.noise.prepare(drawn))
-        if half.mask is not None:
-            misfit = misfit * half.mask
-        return misfit.sum((1, 2)) / self.photons
+        misfits = torch.zeros_like(self.photons)
+        for row, one in enumerate(self.own):
+            intensity = expected_counts(half, state.obj, basis, one[None])
+            drawn = torch.poisson(intensity.cpu(), self._rng(one)).to(intensity)
+            misfit = half.noise.misfit(intensity, half.noise.prepare(drawn))
+            misfits[row] = (misfit if half.mask is None else misfit * half.mask).sum()
+        return self._of_all(half, misfits / self.photons)
 
     def place(self, patterns: PreparedPatterns, state: State, refined: Collection[str]) -> None:
         """Give the held-out patterns, in place, the positions and flux of their first halves."""
@@ -126,9 +141,10 @@ class HeldOutHalves:
     def _half(self, patterns: PreparedPatterns) -> PreparedPatterns:
         """The first halves, with positions and half the flux and background of the patterns."""
         few = subset_of(patterns, self.held_out)
-        flux = few.measured.new_ones(len(few)) if few.flux is None else few.flux
+        flux = few.like.new_ones(len(few)) if few.flux is None else few.flux
         background = None if few.background is None else few.background / 2
-        return replace(few, measured=self.fitted, flux=flux / 2, background=background)
+        halves = replace(few, measured=self.fitted, rows=self.rows)
+        return replace(halves, flux=flux / 2, background=background)
 
     def _fit(
         self, patterns: PreparedPatterns, state: State, refined: Collection[str]
@@ -142,8 +158,25 @@ class HeldOutHalves:
         if "flux" in refined:
             observers.append(FluxObserver(first))
         basis = shift_basis(first, state.probe, state.components)
+        at_once = patterns_at_once(first, len(state.probe))
         for _ in range(FITTING_STEPS if observers else 0):
-            descent = descent_of(first, state.obj, basis, first.everything)
+            for some in parts_of(self.own, at_once):
+                descent = descent_of(first, state.obj, basis, some)
+                for observer in observers:
+                    observer.add(descent)
             for observer in observers:
-                observer.add(descent)
+                observer.finish_batch()
+        first.share_parameters()
         return first
+
+    def _of_all(self, halves: PreparedPatterns, own: Tensor) -> Tensor:
+        """One number of each held-out pattern, (B,), from those of the own ones."""
+        every = own.new_zeros(len(self.held_out))
+        every[self.own] = own
+        halves.share(every)
+        return every
+
+    def _rng(self, one: Tensor) -> torch.Generator:
+        """The random generator of a held-out pattern, by its place among them."""
+        of_pattern = np.random.SeedSequence((self.seed, int(self.held_out[one])))
+        return torch.Generator().manual_seed(int(of_pattern.generate_state(1)[0]))

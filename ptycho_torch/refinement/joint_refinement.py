@@ -12,6 +12,7 @@ from rich.progress import TextColumn
 from torch import Tensor
 
 from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.errors import InputError
 from ptycho_torch.physics.probe_modes import add_modes
 from ptycho_torch.refinement.loop import (
@@ -67,6 +68,7 @@ def refine(
     held_out: NDArray[np.int64] | None = None,
     network_object: NDArray[np.complex64] | None = None,
     progress: Progress | None = None,
+    comm: SingleProcess | None = None,
 ) -> RefinementResult:
     r"""The object, and optionally the probe, that explain the counts best.
 
@@ -97,6 +99,7 @@ def refine(
             patterns of ``held_out``, complex, (Y, X). Its errors must be noise: the few held-out
             patterns notice little else.
         progress: Called with the epoch's number from 0, its entry, and the object, complex, (Y, X).
+        comm: Processes that share the patterns and each get the result; by default this one alone.
 
     Returns:
         The result. With ``update_probe`` the probe keeps its photons, and the object takes the
@@ -131,7 +134,8 @@ def refine(
         raise ValueError("held_out must name the patterns that the network object was made without")
     # 1. patterns on the canvas, some of them held out
     origin = torch.as_tensor(start.origin_yx, dtype=torch.float64)
-    patterns = prepare(scan, origin, (int(obj.shape[0]), int(obj.shape[1])), options.device)
+    canvas_shape = (int(obj.shape[0]), int(obj.shape[1]))
+    patterns = prepare(scan, origin, canvas_shape, options.device, comm)
     if held_out is None:
         free = draw_held_out(len(scan), options.held_out_fraction, options.seed)
     else:
@@ -188,7 +192,12 @@ def _finish(loop: RefinementLoop, state: State, network: State | None) -> tuple[
     return outcome, r_free
 
 
-def mode_gain(scan: Scan, start: Reconstruction, options: RefineOptions) -> float:
+def mode_gain(
+    scan: Scan,
+    start: Reconstruction,
+    options: RefineOptions,
+    comm: SingleProcess | None = None,
+) -> float:
     """Relative fall of R-free when the beam may have one more mode; about 0 for a coherent beam.
 
     Both cases are refined from the same start for a few epochs with the probe. Where one case is
@@ -204,7 +213,7 @@ def mode_gain(scan: Scan, start: Reconstruction, options: RefineOptions) -> floa
             seed=options.seed,
             device=options.device,
         )
-        return refine(scan, start, trial).history[-1].r_free
+        return refine(scan, start, trial, comm=comm).history[-1].r_free
 
     now = r_free(modes)
     return 0.0 if now < TUNING.converged else 1.0 - r_free(modes + 1) / now
@@ -233,6 +242,7 @@ def refine_reconstruction(
     held_out: NDArray[np.int64],
     network_object: NDArray[np.complex64] | None,
     show: bool,
+    comm: SingleProcess | None = None,
     on_epoch: Progress | None = None,
 ) -> tuple[Reconstruction, dict[str, Any]]:
     """Refine with a progress bar, with as many probe modes as needed, and log the result.
@@ -244,6 +254,7 @@ def refine_reconstruction(
         held_out: Indices of the held-out scan points.
         network_object: See `refine`.
         show: Whether to draw a progress bar.
+        comm: As of `refine`.
         on_epoch: As ``progress`` of `refine`.
 
     Returns:
@@ -251,7 +262,7 @@ def refine_reconstruction(
     """
     gain = None
     if options.update_probe and options.probe_modes is None:
-        gain = mode_gain(scan, start, options)
+        gain = mode_gain(scan, start, options, comm)
         options = replace(options, probe_modes=modes_needed(gain, len(scan.need_probe())))
     with ProgressBar(
         *ProgressBar.get_default_columns(), TextColumn("{task.fields[state]}"), disable=not show
@@ -272,6 +283,7 @@ def refine_reconstruction(
             held_out=held_out,
             network_object=network_object,
             progress=progress,
+            comm=comm,
         )
     _log(result)
     return result.reconstruction, _history(result, scan, gain)

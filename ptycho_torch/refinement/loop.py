@@ -26,7 +26,9 @@ from ptycho_torch.physics.probe_modes import orthogonal_mixing
 from ptycho_torch.refinement.prepared_patterns import (
     Prediction,
     PreparedPatterns,
+    misfit_sums,
     predict,
+    prediction_of,
     shift_basis,
 )
 from ptycho_torch.refinement.refine_options import RefineOptions
@@ -62,6 +64,7 @@ class LoopTuning:
         standard_errors: By which the mean of two images must be worse to be rejected.
         max_score_ratio: Of the mean to the better image; few held-out patterns do not notice all.
         min_held_out: Smallest number of held-out patterns.
+        max_held_out: Largest number; more say nothing new, and take time after each epoch.
     """
 
     first_step: float = 0.6
@@ -77,6 +80,7 @@ class LoopTuning:
     standard_errors: float = 2.0
     max_score_ratio: float = 1.1
     min_held_out: int = 4
+    max_held_out: int = 2048
 
     def step_after(self, falls: int) -> float:
         """The step after some falls."""
@@ -134,13 +138,13 @@ class RefinementLoop:
         options: RefineOptions,
         progress: Progress | None,
     ) -> None:
-        device = patterns.measured.device
-        self.patterns, self.held_out = patterns, held_out.to(device)
+        self.patterns, self.held_out = patterns, held_out.to(patterns.like.device)
+        self.own_held_out = patterns.own(held_out)
         self.work = working_set(patterns, work)
         self.options, self.progress = options, progress
         self.rng = torch.Generator().manual_seed(options.seed)
         drawn = torch.randperm(len(work), generator=self.rng)[: len(held_out)]
-        self.sample = work[drawn].to(device)
+        self.own_sample = patterns.own(work[drawn])
         self.history: list[RefinementEpoch] = []
         self.dispersion = 1.0
 
@@ -198,11 +202,11 @@ class RefinementLoop:
         tolerance = TUNING.standard_errors * spread / math.sqrt(len(excess))
         chosen: Outcome = "mean" if close and excess.mean() <= tolerance else best
         answer = candidates[chosen]
-        return chosen, self._predict(answer, self.held_out).r
+        return chosen, self._predict(answer, self.own_held_out).r
 
     def mean_with(self, state: State, network: State) -> Tensor:
         """Mean of two objects, the second with slow phases and scale of the first, (Y, X)."""
-        light = illumination_of(self.patterns, state, self.work.index).photons
+        light = illumination_of(self.patterns, state, self.work.own).photons
         widths = [float(variance.sqrt()) for variance in squared_widths(state.probe)]
         common = gaussian_blur(light * network.obj.conj() * state.obj, widths, border="zero")
         power = gaussian_blur(light * squared_modulus(network.obj), widths, border="zero")
@@ -228,20 +232,24 @@ class RefinementLoop:
 
     def _measure(self, state: State, step: float) -> RefinementEpoch:
         """The entry of an epoch; the dispersion of the held-out patterns goes to the prior."""
-        free = self._predict(state, self.held_out)
-        work = self._predict(state, self.sample)
+        free = self._predict(state, self.own_held_out)
+        work = self._predict(state, self.own_sample)
         self.dispersion = min(max(free.dispersion, 1.0), TUNING.max_dispersion)
         return RefinementEpoch(step, work.r, free.r, self._score(free))
 
-    def _predict(self, state: State, index: Tensor) -> Prediction:
-        """How well some patterns are predicted."""
+    def _predict(self, state: State, own: Tensor) -> Prediction:
+        """How well some patterns are predicted, of which this process owns the given ones."""
         basis = shift_basis(self.patterns, state.probe, state.components)
-        return predict(self.patterns, state.obj, basis, index)
+        return predict(self.patterns, state.obj, basis, own)
 
     def _scores(self, state: State) -> Tensor:
         """The score of each held-out pattern, float64."""
         basis = shift_basis(self.patterns, state.probe, state.components)
-        each = [predict(self.patterns, state.obj, basis, one) for one in self.held_out.split(1)]
+        sums = self.held_out.new_zeros(len(self.patterns), 6, dtype=torch.float64)
+        for one in self.own_held_out:
+            sums[one] = misfit_sums(self.patterns, state.obj, basis, one[None], 1)
+        self.patterns.share(sums)
+        each = [prediction_of(self.patterns, one) for one in sums[self.held_out].tolist()]
         return torch.tensor([self._score(one) for one in each], dtype=torch.float64)
 
     def _score(self, free: Prediction) -> float:
@@ -291,18 +299,20 @@ def run_epoch(
         rng: Random generator of the order of the patterns.
         observers: What else is refined.
     """
-    light = illumination_of(patterns, state, work.index)
+    light = illumination_of(patterns, state, work.own)
     # the only numbers that the host needs of the device in an epoch
     typical, beams = torch.stack([light.typical, light.beams]).tolist()
     prior = min(settings.smoothness, TUNING.max_prior_share * typical) * settings.dispersion
-    for index in sparse_batches(patterns, work, beams, rng):
+    for batch in sparse_batches(patterns, work, beams, rng):
         one = StepSettings(
-            batches=len(work) / len(index),
+            batches=len(work) / batch.size,
             step=settings.step,
             prior=prior,
             update_probe=settings.update_probe,
         )
-        step_on_batch(patterns, state, index, light, one, observers)
+        step_on_batch(patterns, state, batch.own, light, one, observers)
+    if observers:
+        patterns.share_parameters()
     if settings.update_probe and len(state.probe) > 1:
         state.probe, mixing = orthogonal_mixing(state.probe)
         state.components = torch.einsum("km,cmhw->ckhw", mixing, state.components)
@@ -322,5 +332,5 @@ def min_gain(score: float) -> float:
 
 def draw_held_out(n: int, fraction: float, seed: int) -> Tensor:
     """Indices of the scan points to hold out, in scan order."""
-    count = min(max(round(fraction * n), TUNING.min_held_out), n // 2)
+    count = min(max(round(fraction * n), TUNING.min_held_out), TUNING.max_held_out, n // 2)
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count].sort().values

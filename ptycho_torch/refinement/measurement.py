@@ -20,6 +20,7 @@ from rich.progress import Progress as ProgressBar
 from torch import Tensor
 
 from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.refinement.measurement_findings import Finding, describe
 from ptycho_torch.refinement.measurement_refiner import (
     LAST_STEP,
@@ -61,6 +62,7 @@ def refine_measurement(
     options: MeasurementOptions,
     *,
     start: Reconstruction | None = None,
+    comm: SingleProcess | None = None,
     show: bool = False,
 ) -> RefinedMeasurement:
     """The scan with what the patterns say about how they were measured; logs what was found.
@@ -70,6 +72,7 @@ def refine_measurement(
         options: What may be refined.
         start: An image of the scan. Where nothing is asked for by name, a short trial from it
             decides whether there is anything to find.
+        comm: Processes that share the patterns and each get the result; by default this one alone.
         show: Whether to draw a progress bar.
 
     Returns:
@@ -79,7 +82,7 @@ def refine_measurement(
         return RefinedMeasurement(scan)
     with ProgressBar(disable=not show) as bar:
         task = bar.add_task("refining the measurement", total=None)
-        refiner = MeasurementRefiner(scan, options, progress=lambda: bar.advance(task))
+        refiner = MeasurementRefiner(scan, options, lambda: bar.advance(task), comm)
         if start is not None and not options.asked_for():
             found = trial_gain(refiner, _on_canvas(start, refiner))
             logger.debug("trial of all parameters of the measurement: %s", found)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.data.scan import Scan
+from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.physics.probe_modes import add_modes
 from ptycho_torch.refinement.background import BackgroundObserver
 from ptycho_torch.refinement.flux import FluxObserver, remove_open_slope
@@ -107,6 +108,7 @@ class MeasurementRefiner:
         scan: As given.
         options: What may be refined.
         progress: Called after each epoch.
+        comm: Processes that share the patterns; by default this one alone.
     """
 
     def __init__(
@@ -114,12 +116,13 @@ class MeasurementRefiner:
         scan: Scan,
         options: MeasurementOptions,
         progress: Callable[[], None] | None = None,
+        comm: SingleProcess | None = None,
     ) -> None:
         self.scan, self.options, self.progress = scan, options, progress
         origin, (rows, columns) = scan.canvas()
         self.origin = torch.from_numpy(origin) - MARGIN_PX
         self.shape = (rows + 2 * MARGIN_PX, columns + 2 * MARGIN_PX)
-        self.prepared = prepare(scan, self.origin, self.shape, options.device)
+        self.prepared = prepare(scan, self.origin, self.shape, options.device, comm)
         self.given = self.prepared.centres
         self.held_out = draw_held_out(len(scan), 0.04, options.seed).to(options.device)
         everything = self.prepared.everything
@@ -131,9 +134,9 @@ class MeasurementRefiner:
         patterns = self.prepared
         flux, background = patterns.flux, patterns.background
         if "flux" in refined and flux is None:
-            flux = patterns.measured.new_ones(len(patterns))
+            flux = patterns.like.new_ones(len(patterns))
         if "background" in refined and background is None:
-            background = patterns.measured.new_zeros(patterns.shape)
+            background = patterns.like.new_zeros(patterns.shape)
         modes = self.options.probe_modes or len(self.scan.need_probe())
         state = first_state(self.scan, obj, modes, self.options.device)
         joint = Joint(replace(patterns, flux=flux, background=background), state, set(refined))
@@ -185,7 +188,7 @@ class MeasurementRefiner:
     def scores(self, joint: Joint) -> Tensor:
         """The scores of the held-out patterns, (B,)."""
         if not joint.state.is_finite:
-            return self.halves.photons.new_full((len(self.held_out),), DIVERGED)
+            return self.prepared.like.new_full((len(self.held_out),), DIVERGED)
         return self.halves.scores(joint.patterns, joint.state, joint.refined)
 
     def refine_all(self) -> Joint:

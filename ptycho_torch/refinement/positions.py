@@ -23,6 +23,7 @@ from ptycho_torch.physics.least_squares import least_squares
 from ptycho_torch.refinement.prepared_patterns import (
     PreparedPatterns,
     expected_counts,
+    parts_of,
     placed_at,
     shift_basis,
     subset_of,
@@ -55,19 +56,31 @@ class PositionObserver:
         self.patterns, self.canvas_shape = patterns, canvas_shape
         self.velocity = torch.zeros_like(patterns.fractions)
         self.affine = AffineSums(patterns)
+        self.seen: list[tuple[Tensor, Tensor, Tensor]] = []  # index, slope and curvature
 
     def add(self, descent: Descent) -> None:
-        """Move the positions of these patterns."""
+        """Note the slopes of these patterns."""
         slopes, products = position_gradient(descent.exit_waves, descent.probes, descent.patches)
         self.affine.add(slopes, products)
         top = slopes.sum((-2, -1)).T.double()  # (B, 2)
         curvature = products[::2].sum((-2, -1)).T.double()
-        step = STEP * top / (curvature + DAMPING * curvature.mean(0))
-        step = step.nan_to_num(0.0)  # 0/0 where the object is flat; NaN of a state that diverged
-        velocity = MOMENTUM * self.velocity[descent.index] + step.clamp(-MAX_STEP_PX, MAX_STEP_PX)
-        self.velocity[descent.index] = velocity
-        moved = self.patterns.centres[descent.index] + velocity
-        move(self.patterns, descent.index, moved, self.canvas_shape)
+        self.seen.append((descent.index, top, curvature))
+
+    def finish_batch(self) -> None:
+        """Move the positions of the batch."""
+        usual = self.velocity.new_zeros(3)  # sums of the curvatures along y and x, and their number
+        for _, _, curvature in self.seen:
+            usual[:2] += curvature.sum(0)
+            usual[2] += len(curvature)
+        self.patterns.comm.sum(usual)
+        for index, top, curvature in self.seen:
+            step = STEP * top / (curvature + DAMPING * usual[:2] / usual[2])
+            step = step.nan_to_num(0.0)  # 0/0 where the object is flat; NaN where it diverged
+            velocity = MOMENTUM * self.velocity[index] + step.clamp(-MAX_STEP_PX, MAX_STEP_PX)
+            self.velocity[index] = velocity
+            moved = self.patterns.centres[index] + velocity
+            move(self.patterns, index, moved, self.canvas_shape)
+        self.seen.clear()
 
     def finish_epoch(self, state: State, given: Tensor) -> None:
         """Apply the affine map, and keep the mean position, which the object can follow.
@@ -90,7 +103,7 @@ class AffineSums:
     """
 
     def __init__(self, patterns: PreparedPatterns) -> None:
-        like = patterns.measured
+        self.comm, like = patterns.comm, patterns.like
         y, x = (
             torch.arange(size, dtype=like.dtype, device=like.device) - size / 2
             for size in patterns.shape
@@ -106,6 +119,7 @@ class AffineSums:
 
     def solve(self) -> Tensor:
         """The map A, float64, (2, 2), and a new start; 0 where the patterns say nothing of it."""
+        self.comm.sum(self.slopes, self.products)
         r = self.offsets
         right = -torch.einsum("ihw,jhw->ij", self.slopes, r).double().reshape(4)
         yy, yx, xx = torch.einsum("phw,jhw,lhw->pjl", self.products, r, r).double()
@@ -192,13 +206,16 @@ def search_lost(patterns: PreparedPatterns, state: State, index: Tensor) -> int:
         How many were moved.
     """
     basis = shift_basis(patterns, state.probe, state.components)
-    misfits = misfit_of_each(patterns, state.obj, basis, index)
-    lost = index[misfits > SEARCH_RATIO * misfits.quantile(WELL_PLACED)]
+    own = patterns.own(index.cpu())
+    misfits = patterns.like.new_zeros(len(patterns))
+    misfits[own] = misfit_of_each(patterns, state.obj, basis, own)
+    patterns.share(misfits)
+    lost = own[misfits[own] > SEARCH_RATIO * misfits[index].quantile(WELL_PLACED)]
     shape = state.shape
     here = patterns.half.new_zeros(1, 2)
     along = torch.arange(-SEARCH_REACH_PX, SEARCH_REACH_PX + 1e-9, SEARCH_STEP_PX).to(here)
     offsets = torch.cat([here, torch.cartesian_prod(along, along)])
-    found = 0
+    found = index.new_zeros(1)
     for one in lost:
         places = within(patterns.centres[one] + offsets, patterns, shape)
         copies = placed_at(subset_of(patterns, one.expand(len(places))), places)
@@ -207,17 +224,19 @@ def search_lost(patterns: PreparedPatterns, state: State, index: Tensor) -> int:
         if tried[best] < SEARCH_GAIN * tried[0]:
             move(patterns, one[None], places[best][None], shape)
             found += 1
-    return found
+    patterns.share_parameters()
+    patterns.comm.sum(found)
+    return int(found)
 
 
 def misfit_of_each(
     patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor, batch: int = 64
 ) -> Tensor:
-    """Misfit of some patterns, relative to the photons of each, (B,)."""
-    found = []
-    for some in index.split(batch):
+    """Misfit of some own patterns, relative to the photons of each, (B,)."""
+    found = [patterns.like.new_empty(0)]
+    for some in parts_of(index, batch):
         misfit = patterns.noise.misfit(
-            expected_counts(patterns, obj, basis, some), patterns.measured[some]
+            expected_counts(patterns, obj, basis, some), patterns.measured_at(some)
         )
         if patterns.mask is not None:
             misfit = misfit * patterns.mask

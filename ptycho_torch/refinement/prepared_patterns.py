@@ -12,20 +12,38 @@ weighted sum of these nine, one matrix product. The error is 4e-7 of the probe's
 gradient of the probe goes the same way backwards: residuals are summed with the same weights into
 nine nodes, and nine shifts back end it. A probe that changes over the scan is a weighted sum of
 a mean and a few components, so it is the same product with more columns.
+
+Several processes. Each process owns the patterns of a compact region of the scan: it alone keeps
+them and computes with them. What belongs to a pattern, such as its position, is there in every
+process; its owner changes it, and `PreparedPatterns.share` gives the change to the others. Sums
+over patterns are sums over the own ones, added up over the processes. So object and probe have the
+same bits in every process, and one process, which owns all patterns, does the same.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ptycho_torch.data.grouping import compact_regions
+from ptycho_torch.data.lazy_patterns import BLOCK_BYTES
 from ptycho_torch.data.scan import Scan
+from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.physics.forward import ForwardModel
 from ptycho_torch.physics.noise import AmplitudeNoise, NoiseModel, PoissonNoise, deviance
 from ptycho_torch.physics.patches import split_corners
 from ptycho_torch.physics.probe_shift import frequencies
 from ptycho_torch.physics.propagation import Propagator, propagator_of
+from ptycho_torch.refinement.pattern_store import (
+    PatternStore,
+    fits_in_memory,
+    in_file,
+    in_memory,
+)
 
 SHIFT_NODES = 3  # per axis; interpolation between 3 x 3 shifts has an error of 4e-7 of the energy
 # Mean counts per pixel; above, roots of counts have a constant variance.
@@ -36,10 +54,13 @@ POISSON_BELOW_COUNTS = 10.0
 class PreparedPatterns:
     """Counts, positions, and what else belongs to a pattern, in the form that the loops need.
 
-    All tensors are on one device, and an epoch does not leave it.
+    All tensors but `owner` are on one device, and an epoch does not leave it.
 
     Attributes:
-        measured: Counts as the noise model keeps them, real, (N, H, W); 0 on bad pixels.
+        measured: Counts of the own patterns as the noise model keeps them, 0 on bad pixels.
+        rows: Of the patterns in ``measured``, int64, (N,); of the own ones only.
+        owner: Rank of the process that computes with each pattern, int64, on the CPU, (N,).
+        comm: The processes.
         mask: Good pixels, bool, (H, W); None if every pixel is good.
         noise: The likelihood.
         propagator: From exit waves to the detector.
@@ -52,7 +73,10 @@ class PreparedPatterns:
         probe_weights: Of the components of the probe, (N, K); None without components.
     """
 
-    measured: Tensor
+    measured: PatternStore
+    rows: Tensor
+    owner: Tensor
+    comm: SingleProcess
     mask: Tensor | None
     noise: NoiseModel
     propagator: Propagator
@@ -70,7 +94,12 @@ class PreparedPatterns:
     @property
     def shape(self) -> tuple[int, int]:
         """``(H, W)``."""
-        return int(self.measured.shape[-2]), int(self.measured.shape[-1])
+        return int(self.ramps.shape[-2]), int(self.ramps.shape[-1])
+
+    @property
+    def like(self) -> Tensor:
+        """A real tensor, (..., H, W), whose dtype and device those of the patterns are."""
+        return self.ramps.real
 
     @property
     def poisson(self) -> bool:
@@ -80,7 +109,7 @@ class PreparedPatterns:
     @property
     def half(self) -> Tensor:
         """Half of the shape, ``(y, x)``, float64, (2,)."""
-        return torch.tensor(self.shape, dtype=torch.float64, device=self.measured.device) / 2
+        return torch.tensor(self.shape, dtype=torch.float64, device=self.like.device) / 2
 
     @property
     def centres(self) -> Tensor:
@@ -90,21 +119,45 @@ class PreparedPatterns:
     @property
     def everything(self) -> Tensor:
         """The indices of all patterns, int64, (N,)."""
-        return torch.arange(len(self), device=self.measured.device)
+        return torch.arange(len(self), device=self.like.device)
 
     def model(self, index: Tensor) -> ForwardModel:
         """How some patterns come about."""
         flux = None if self.flux is None else self.flux[index]
-        fractions = self.fractions[index].to(self.measured.dtype)
+        fractions = self.fractions[index].to(self.like.dtype)
         return ForwardModel(self.propagator, fractions, flux, self.background)
 
+    def own(self, index: Tensor) -> Tensor:
+        """Those of some patterns that this process owns, on the device.
+
+        Args:
+            index: On the CPU, (n,).
+        """
+        return index[self.owner[index] == self.comm.rank].to(self.like.device)
+
+    def share(self, *values: Tensor) -> None:
+        """Give the values of the own patterns, in place, to all processes, (N, ...) each."""
+        others = (self.owner != self.comm.rank).nonzero()[:, 0].to(self.like.device)
+        for each in values:
+            each[others] = 0
+        self.comm.sum(*values)
+
+    def share_parameters(self) -> None:
+        """Give position and flux of the own patterns, in place, to all processes."""
+        flux = () if self.flux is None else (self.flux,)
+        self.share(self.corners, self.fractions, self.node_weights, *flux)
+
+    def measured_at(self, index: Tensor) -> Tensor:
+        """A copy of some own patterns as the noise model keeps them, (B, H, W)."""
+        return self.measured.read(self.rows[index])
+
     def counts(self, index: Tensor) -> Tensor:
-        """Photons of some patterns, (B, H, W)."""
-        return self.noise.counts(self.measured[index])
+        """Photons of some own patterns, (B, H, W)."""
+        return self.noise.counts(self.measured_at(index))
 
     def amplitudes(self, index: Tensor) -> Tensor:
-        """Square roots of the counts of some patterns, (B, H, W)."""
-        return self.noise.amplitudes(self.measured[index])
+        """Square roots of the counts of some own patterns, (B, H, W)."""
+        return self.noise.amplitudes(self.measured_at(index))
 
     def shift_weights(self, index: Tensor) -> Tensor:
         """Weights of the rows of `shift_basis` in the probes of some patterns, (B, 9 (1 + K))."""
@@ -120,6 +173,7 @@ def prepare(
     origin_yx: Tensor,
     canvas_shape: tuple[int, int],
     device: torch.device | None = None,
+    comm: SingleProcess | None = None,
 ) -> PreparedPatterns:
     """The patterns of a scan, in the order of the propagator, bad pixels zero.
 
@@ -129,27 +183,22 @@ def prepare(
         origin_yx: Of the canvas in the frame of the positions, (2,).
         canvas_shape: ``(Y, X)``.
         device: Where they are used; by default the CPU.
+        comm: Processes that share them; by default this one alone.
 
     Raises:
         ValueError: If a patch reaches beyond the canvas.
+        RunError: If there is no room for a scratch file, see `pattern_store`.
     """
     device = device or torch.device("cpu")
+    comm = comm or SingleProcess(device)
     real = torch.from_numpy(scan.need_probe()[:0]).real.to(device)  # holds dtype and device
     number = None if scan.fresnel_number is None else real.new_tensor(scan.fresnel_number)
     propagator = propagator_of(number)
-    counts = torch.as_tensor(scan.counts[:]).to(real)
     height, width = scan.pattern_shape
     good = None
     if not bool(scan.mask.all()):
         good = propagator.from_detector(torch.from_numpy(scan.mask).to(device))
-    photons = propagator.from_detector(counts)
-    if good is not None:
-        photons = photons * good
-    elif photons.data_ptr() == counts.data_ptr():
-        photons = photons.clone()
     pixels = height * width if good is None else int(good.sum())
-    sparse = float(photons.sum(dtype=torch.float64)) / (pixels * len(scan)) < POISSON_BELOW_COUNTS
-    noise: NoiseModel = PoissonNoise() if sparse else AmplitudeNoise()
     nodes = shift_nodes(device)
     ramp_y, ramp_x = (
         torch.exp(-2j * torch.pi * nodes[:, None] * along)
@@ -160,9 +209,37 @@ def prepare(
         None if each is None else torch.from_numpy(each).to(real)
         for each in (scan.flux, scan.background, scan.probe_weights)
     )
+    owner = owners_of(scan.positions_px, comm.world_size)
+    own = (owner == comm.rank).nonzero()[:, 0]
+    rows = torch.zeros_like(owner)
+    rows[own] = torch.arange(len(own))
+    total = real.new_zeros((), dtype=torch.float64)
+
+    def photons() -> Iterator[Tensor]:
+        at_once = max(1, BLOCK_BYTES // (8 * height * width))
+        for some in own.split(at_once) if len(own) else ():
+            counts = torch.as_tensor(scan.counts[some.numpy()]).to(real)
+            block = propagator.from_detector(counts)
+            block = block if good is None else block * good
+            total.add_(block.sum(dtype=torch.float64))
+            yield block
+
+    like = real.new_empty(0, height, width)
+    size_bytes = len(own) * height * width * real.element_size()
+    store: PatternStore
+    if isinstance(scan.counts, np.ndarray) or fits_in_memory(size_bytes, device):
+        store = in_memory(photons(), len(own), like)
+    else:
+        store = in_file(photons(), like)
+    comm.sum(total)
+    sparse = float(total) / (pixels * len(scan)) < POISSON_BELOW_COUNTS
+    noise: NoiseModel = PoissonNoise() if sparse else AmplitudeNoise()
     empty = real.new_empty(0)
     unplaced = PreparedPatterns(
-        measured=noise.prepare(photons),
+        measured=store.prepared(noise.prepare),
+        rows=rows.to(device),
+        owner=owner,
+        comm=comm,
         mask=good,
         noise=noise,
         propagator=propagator,
@@ -185,10 +262,19 @@ def prepare(
     return placed
 
 
+def owners_of(positions_px: NDArray[np.float64], world_size: int) -> Tensor:
+    """Rank of the process that owns each pattern: that of its compact region, int64, (N,)."""
+    owner = torch.zeros(len(positions_px), dtype=torch.int64)
+    regions = compact_regions(positions_px, min(world_size, len(positions_px)))
+    for rank, region in enumerate(regions):
+        owner[torch.from_numpy(region)] = rank
+    return owner
+
+
 def placed_at(patterns: PreparedPatterns, centres: Tensor) -> PreparedPatterns:
     """The same patterns at other positions, float64, (N, 2)."""
     whole, fractions = split_corners(centres - patterns.half)
-    weights = node_weights(fractions).to(patterns.measured.dtype)
+    weights = node_weights(fractions).to(patterns.like.dtype)
     return replace(patterns, corners=whole, fractions=fractions, node_weights=weights)
 
 
@@ -197,7 +283,8 @@ def subset_of(patterns: PreparedPatterns, index: Tensor) -> PreparedPatterns:
     flux, weights = patterns.flux, patterns.probe_weights
     return replace(
         patterns,
-        measured=patterns.measured[index],
+        rows=patterns.rows[index],
+        owner=patterns.owner[index.cpu()],
         corners=patterns.corners[index],
         fractions=patterns.fractions[index],
         node_weights=patterns.node_weights[index],
@@ -294,24 +381,36 @@ class Prediction:
 
 
 def predict(
-    patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor, batch: int = 32
+    patterns: PreparedPatterns, obj: Tensor, basis: Tensor, own: Tensor, batch: int = 32
 ) -> Prediction:
-    """R-factor, deviance and dispersion of some patterns; see `expected_counts`."""
-    amplitude, total, summed, misfit, noise = misfit_sums(
-        patterns, obj, basis, index, batch
-    ).tolist()
+    """How well some patterns are predicted; see `expected_counts`.
+
+    Args:
+        patterns: All patterns.
+        obj: Complex, (Y, X).
+        basis: From `shift_basis`.
+        own: Those of the patterns that this process owns, (n,).
+        batch: How many are computed at once.
+    """
+    sums = misfit_sums(patterns, obj, basis, own, batch)
+    patterns.comm.sum(sums)
+    return prediction_of(patterns, sums.tolist())
+
+
+def prediction_of(patterns: PreparedPatterns, sums: Sequence[float]) -> Prediction:
+    """The prediction from the numbers of `misfit_sums`."""
+    amplitude, total, summed, misfit, noise, count = sums
     good = math.prod(patterns.shape) if patterns.mask is None else int(patterns.mask.sum())
-    return Prediction(
-        amplitude / (total or 1.0), summed / (len(index) * good), misfit / (noise or 1.0)
-    )
+    return Prediction(amplitude / (total or 1.0), summed / (count * good), misfit / (noise or 1.0))
 
 
 def misfit_sums(
     patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor, batch: int
 ) -> Tensor:
-    """What `predict` divides, summed over patterns, float64, (5,)."""
-    sums = torch.zeros(5, dtype=torch.float64, device=obj.device)
-    for some in index.split(batch):
+    """What `prediction_of` divides, summed over own patterns, float64, (6,)."""
+    sums = torch.zeros(6, dtype=torch.float64, device=obj.device)
+    sums[-1] = len(index)
+    for some in parts_of(index, batch):
         intensity = expected_counts(patterns, obj, basis, some)
         counts = patterns.counts(some)
         if patterns.mask is not None:
@@ -320,5 +419,10 @@ def misfit_sums(
         noise = (intensity / (intensity + 1)).sum()
         misfit = ((counts - intensity).square() / (intensity + 1)).sum()
         parts = (amplitude, counts.sum(), deviance(intensity, counts).sum(), misfit, noise)
-        sums += torch.stack(parts).double()
+        sums[:-1] += torch.stack(parts).double()
     return sums
+
+
+def parts_of(index: Tensor, at_once: int) -> Sequence[Tensor]:
+    """Some patterns in turn, so many at once; no part where there is none."""
+    return index.split(at_once) if len(index) else ()

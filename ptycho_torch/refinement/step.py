@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,12 +20,13 @@ from ptycho_torch.physics.probe_shift import photons_per_exposure
 from ptycho_torch.refinement.prepared_patterns import (
     PreparedPatterns,
     illuminated_patches,
+    parts_of,
     shift_basis,
 )
 
 # Detector pixels x modes that are computed at once: on the CPU, what stays in its cache; on other
 # devices, whose launches cost more than their work, what fits into their memory many times.
-WAVE_BUDGET = {"cpu": 2**21, "other": 2**25}
+WAVE_BUDGET = {"cpu": 2**19, "other": 2**25}
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,10 @@ class Observer(Protocol):
     """Something that is refined beside object and probe; it sees every batch."""
 
     def add(self, descent: Descent) -> None:
-        """See some patterns of a batch; must not change the tensors."""
+        """See some own patterns of a batch; must not change the tensors."""
+
+    def finish_batch(self) -> None:
+        """Take the step of the batch, after the processes have seen all patterns of it."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +165,12 @@ class WorkingSet:
     Batches are planned in the host's memory, so that an epoch waits for no copy from the device.
 
     Attributes:
-        index: Of the patterns, int64, (n,), on the device of the patterns.
-        host_index: The same on the CPU.
+        own: Indices of those that this process owns, int64, on the device of the patterns.
+        host_index: Indices of all of them, on the CPU, int64, (n,).
         host_places: Their corners when the set was made, in pixels, float64, (n, 2).
     """
 
-    index: Tensor
+    own: Tensor
     host_index: Tensor
     host_places: NDArray[np.float64]
 
@@ -176,8 +180,9 @@ class WorkingSet:
 
 def working_set(patterns: PreparedPatterns, index: Tensor) -> WorkingSet:
     """The `WorkingSet` of some patterns; waits for the device."""
-    index = index.to(patterns.measured.device)
-    return WorkingSet(index, index.cpu(), patterns.corners[index].double().cpu().numpy())
+    host_index, index = index.cpu(), index.to(patterns.like.device)
+    places = patterns.corners[index].double().cpu().numpy()
+    return WorkingSet(patterns.own(host_index), host_index, places)
 
 
 @dataclass(frozen=True)
@@ -203,11 +208,12 @@ class Illumination:
     basis: Tensor
 
 
-def illumination_of(patterns: PreparedPatterns, state: State, index: Tensor) -> Illumination:
-    """The light of some patterns."""
+def illumination_of(patterns: PreparedPatterns, state: State, own: Tensor) -> Illumination:
+    """The light of some patterns, of which this process owns the given ones."""
     probe = state.probe
     shape = state.shape
-    photons = illumination_nearest_pixel(patterns.corners[index][None], probe[None], shape)[0]
+    photons = illumination_nearest_pixel(patterns.corners[own][None], probe[None], shape)[0]
+    patterns.comm.sum(photons)
     brightest = photons.max()
     support = (photons > TUNING.support * brightest).to(photons.dtype)
     power = incoherent_sum(probe)
@@ -225,9 +231,21 @@ def illumination_of(patterns: PreparedPatterns, state: State, index: Tensor) -> 
     )
 
 
+class Batch(NamedTuple):
+    """A batch of patterns that the processes share.
+
+    Attributes:
+        own: Indices of those that this process owns, on the device of the patterns.
+        size: Number of all of them.
+    """
+
+    own: Tensor
+    size: int
+
+
 def sparse_batches(
     patterns: PreparedPatterns, work: WorkingSet, beams: float, rng: torch.Generator
-) -> Iterator[Tensor]:
+) -> Iterator[Batch]:
     """Batches of far-apart positions in random order, one of every compact group each.
 
     They are small, so that there are many steps, but a batch nearly covers the support.
@@ -247,13 +265,15 @@ def sparse_batches(
     drawn = [group[torch.randperm(len(group), generator=rng)] for group in groups]
     order = torch.randperm(max(map(len, drawn)), generator=rng).tolist()
     batches = [torch.stack([group[k] for group in drawn if k < len(group)]) for k in order]
-    yield from torch.cat(batches).to(work.index.device).split([*map(len, batches)])
+    own = [batch[patterns.owner[batch] == patterns.comm.rank] for batch in batches]
+    parts = torch.cat(own).to(work.own.device).split([*map(len, own)])
+    yield from map(Batch, parts, map(len, batches))
 
 
 def step_on_batch(
     patterns: PreparedPatterns,
     state: State,
-    index: Tensor,
+    own: Tensor,
     illumination: Illumination,
     settings: StepSettings,
     observers: Sequence[Observer] = (),
@@ -263,7 +283,7 @@ def step_on_batch(
     Args:
         patterns: All patterns.
         state: Object and probe.
-        index: Patterns of the batch.
+        own: Patterns of the batch that this process owns.
         illumination: Of the whole scan.
         settings: How far.
         observers: What else learns from the batch.
@@ -278,9 +298,9 @@ def step_on_batch(
         basis = shift_basis(patterns, probe, components)
     gradient = torch.zeros_like(ahead)
     probe_gradient = ProbeGradient(patterns, probe, len(components))
-    at = patterns.corners[index][None]
+    at = patterns.corners[own][None]
     here = illumination_nearest_pixel(at, state.probe[None], state.shape)[0]
-    for some in index.split(patterns_at_once(patterns, len(probe))):
+    for some in parts_of(own, patterns_at_once(patterns, len(probe))):
         # 2. residual on the detector, propagated back to exit waves
         descent = descent_of(patterns, ahead, basis, some)
         for observer in observers:
@@ -290,6 +310,9 @@ def step_on_batch(
         add_patches(gradient, placed, patterns.corners[some])
         if settings.update_probe:
             probe_gradient.add(patterns.shift_weights(some), descent)
+    for observer in observers:
+        observer.finish_batch()
+    patterns.comm.sum(gradient, here)
     # 4. preconditioned direction of the object, with the prior
     curvature = (
         torch.maximum(illumination.photons, here.mul_(batches))
@@ -304,7 +327,7 @@ def step_on_batch(
     state.obj_velocity.mul_(TUNING.momentum).add_(direction, alpha=settings.step)
     state.obj.add_(state.obj_velocity)
     if settings.update_probe:
-        boosted = probe_gradient.direction(patterns, index) * mode_boost(probe)
+        boosted = probe_gradient.direction() * mode_boost(probe)
         state.probe_velocity.mul_(TUNING.momentum).add_(
             boosted, alpha=TUNING.probe_step * settings.step
         )
@@ -314,7 +337,7 @@ def step_on_batch(
 
 def patterns_at_once(patterns: PreparedPatterns, modes: int) -> int:
     """How many patterns are computed at once."""
-    budget = WAVE_BUDGET["cpu" if patterns.measured.device.type == "cpu" else "other"]
+    budget = WAVE_BUDGET["cpu" if patterns.like.device.type == "cpu" else "other"]
     return max(1, budget // (modes * math.prod(patterns.shape)))
 
 
@@ -324,7 +347,7 @@ def descent_of(patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Te
     patches, probes = illuminated_patches(patterns, obj, basis, index)
     waves = model.detector_waves(patches, probes)
     intensity = model.expected_counts(waves)
-    slope = patterns.noise.descent(intensity.clone(), patterns.measured[index])
+    slope = patterns.noise.descent(intensity.clone(), patterns.measured_at(index))
     if patterns.mask is not None:
         slope = slope * patterns.mask
     exit_waves = model.exit_wave_gradient(waves, slope)
@@ -358,37 +381,31 @@ class ProbeGradient:
     """
 
     def __init__(self, patterns: PreparedPatterns, probe: Tensor, components: int) -> None:
-        self.ramps = patterns.ramps
+        self.patterns, self.ramps = patterns, patterns.ramps
         self.at_nodes = probe.new_zeros(1 + components, len(patterns.ramps), *probe.shape)
-        self.transmitted: list[Tensor] = []
+        self.curvature = patterns.like.new_zeros(1 + components, *patterns.shape)
 
     def add(self, weights: Tensor, descent: Descent) -> None:
         """Add some patterns, with the weights of the basis; overwrites patches and exit waves."""
-        self.transmitted.append(squared_modulus(descent.patches))
+        transmitted = squared_modulus(descent.patches)
+        self.curvature[0] += transmitted.sum(0)
+        if self.patterns.probe_weights is not None:
+            shares = self.patterns.probe_weights[descent.index].square()
+            self.curvature[1:] += torch.einsum("nk,nhw->khw", shares, transmitted)
         products = descent.exit_waves.mul_(descent.patches.conj_physical_()[:, None])
         flat = torch.view_as_real(products).reshape(len(weights), -1)
         sums = (weights.T @ flat).reshape(*self.at_nodes.shape, 2)
         self.at_nodes.add_(torch.view_as_complex(sums))
 
-    def direction(self, patterns: PreparedPatterns, index: Tensor) -> Tensor:
-        """The preconditioned direction of descent, complex, (1 + K, M, H, W).
-
-        Args:
-            patterns: All patterns.
-            index: Those that were added, in order.
-        """
+    def direction(self) -> Tensor:
+        """The preconditioned direction of descent, complex, (1 + K, M, H, W)."""
+        self.patterns.comm.sum(self.at_nodes, self.curvature)
         spectrum = (torch.fft.fft2(self.at_nodes) * self.ramps.conj()).sum(1)
-        transmitted = torch.cat(self.transmitted)
-        curvatures = [transmitted.sum(0)]
-        if patterns.probe_weights is not None:
-            shares = patterns.probe_weights[index].square()
-            curvatures += list(torch.einsum("nk,nhw->khw", shares, transmitted))
+        of_components = (TUNING.component_damping,) * (len(self.curvature) - 1)
         damped = [
             curvature * (1 - damping) + damping * curvature.max()
             for curvature, damping in zip(
-                curvatures,
-                (TUNING.probe_damping, *(TUNING.component_damping,) * (len(curvatures) - 1)),
-                strict=True,
+                self.curvature, (TUNING.probe_damping, *of_components), strict=True
             )
         ]
         return torch.fft.ifft2(spectrum) / torch.stack(damped)[:, None]

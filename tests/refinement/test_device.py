@@ -91,7 +91,8 @@ def fake_of(patterns, state, mode):
     obj, probe, components = (
         mode.from_tensor(one).to(ELSEWHERE) for one in (state.obj, state.probe, state.components)
     )
-    return as_fake(patterns, mode), State(obj, probe, components)
+    fake = replace(as_fake(patterns, mode), measured=as_fake(patterns.measured, mode))
+    return fake, State(obj, probe, components)
 
 
 def all_elsewhere(*things):

@@ -291,6 +291,7 @@ def step_past_the_border(patterns, state):
     observer = PositionObserver(patterns, obj_shape(state))
     observer.velocity += 9.0
     observer.add(descent_of(patterns, state.obj, basis_of(patterns, state), patterns.everything))
+    observer.finish_batch()
 
 
 def place_the_held_out_ones(patterns, state):
@@ -326,6 +327,7 @@ def test_patterns_that_tell_no_direction_move_no_position(level):
     state.obj = torch.full_like(state.obj, level)
     observer = PositionObserver(patterns, obj_shape(state))
     observer.add(descent_of(patterns, state.obj, basis_of(patterns, state), patterns.everything))
+    observer.finish_batch()
     assert torch.equal(patterns.centres, before)
     observer.finish_epoch(state, before)
     assert torch.equal(patterns.centres, before)

@@ -250,8 +250,9 @@ def test_orthogonalising_changes_no_intensity():
 def test_batches_use_every_pattern_once_and_spread(bright):
     patterns = prepared(bright)
     work = step.working_set(patterns, torch.arange(196))
-    batches = list(step.sparse_batches(patterns, work, 1.0, torch.Generator().manual_seed(0)))
-    assert torch.equal(torch.cat(batches).sort().values, work.index)
+    drawn = step.sparse_batches(patterns, work, 1.0, torch.Generator().manual_seed(0))
+    batches = [batch.own for batch in drawn]
+    assert torch.equal(torch.cat(batches).sort().values, work.host_index)
     spread = [patterns.corners[batch].double().std(dim=0).min() for batch in batches]
     assert min(spread) > 0.5 * patterns.corners.double().std(dim=0).min()
 

@@ -1,0 +1,125 @@
+"""Where the patterns of a refinement are while it runs: in memory, or in a scratch file.
+
+A batch takes patterns from all over the scan, in another order in each epoch. Files of detectors
+are made to be read one pattern after another: each is packed, often with others in one chunk, so
+that reading a batch would take longer than the step with it. Patterns of a file that would fill the
+memory are therefore unpacked once to a scratch file, from which any of them is read in some
+microseconds. It lies in the folder of temporary files and has no name there, so that it vanishes
+with the process, however that ends.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import IO, Protocol
+
+import torch
+from torch import Tensor
+
+from ptycho_torch.errors import RunError
+
+IN_MEMORY_BYTES = 2**29  # of patterns from a file that stay in the host's memory
+DEVICE_SHARE = 0.5  # of the free memory of a GPU that they may take there
+
+
+class PatternStore(Protocol):
+    """Patterns, real, (n, H, W), that are read by their row."""
+
+    def read(self, rows: Tensor) -> Tensor:
+        """A copy of the patterns of some rows, int64, (B,), real, (B, H, W)."""
+
+    def prepared(self, prepare: Callable[[Tensor], Tensor]) -> "PatternStore":
+        """The same patterns as a function makes them, which may overwrite its argument."""
+
+
+@dataclass(frozen=True)
+class PatternsInMemory:
+    """Patterns in the memory of their device.
+
+    Attributes:
+        values: Real, (n, H, W).
+    """
+
+    values: Tensor
+
+    def read(self, rows: Tensor) -> Tensor:
+        """See `PatternStore.read`."""
+        return self.values[rows]
+
+    def prepared(self, prepare: Callable[[Tensor], Tensor]) -> "PatternsInMemory":
+        """See `PatternStore.prepared`."""
+        return PatternsInMemory(prepare(self.values))
+
+
+@dataclass(frozen=True)
+class PatternsInFile:
+    """Patterns in a scratch file.
+
+    Attributes:
+        file: Open, with one pattern after another.
+        shape: ``(H, W)``.
+        like: Tensor of the dtype of the file, on the device to which patterns are read.
+        prepare: Function of the patterns as they were written, which may overwrite them.
+    """
+
+    file: IO[bytes]
+    shape: tuple[int, int]
+    like: Tensor
+    prepare: Callable[[Tensor], Tensor] = torch.Tensor.contiguous
+
+    def read(self, rows: Tensor) -> Tensor:
+        """See `PatternStore.read`."""
+        found = torch.empty(len(rows), *self.shape, dtype=self.like.dtype)
+        size = math.prod(self.shape) * found.element_size()
+        for row, pattern in zip(rows.tolist(), found.numpy(), strict=True):
+            self.file.seek(row * size)
+            self.file.readinto(pattern)  # type: ignore[attr-defined]
+        return self.prepare(found.to(self.like.device))
+
+    def prepared(self, prepare: Callable[[Tensor], Tensor]) -> "PatternsInFile":
+        """See `PatternStore.prepared`."""
+        return replace(self, prepare=prepare)
+
+
+def in_memory(blocks: Iterable[Tensor], count: int, like: Tensor) -> PatternsInMemory:
+    """Patterns in memory.
+
+    Args:
+        blocks: Of them, one after another, (b, H, W).
+        count: Their number.
+        like: Tensor of their dtype, on the device where they are kept, (..., H, W).
+    """
+    values, filled = like.new_empty(count, *like.shape[-2:]), 0
+    for block in blocks:
+        values[filled : filled + len(block)] = block
+        filled += len(block)
+    return PatternsInMemory(values)
+
+
+def in_file(blocks: Iterable[Tensor], like: Tensor) -> PatternsInFile:
+    """Patterns in a scratch file; see `in_memory`.
+
+    Raises:
+        RunError: If there is no room for the file.
+    """
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # it is open as long as it is read
+    written = 0
+    for block in blocks:
+        try:
+            file.write(block.contiguous().numpy(force=True).data)
+            file.flush()
+        except OSError as error:
+            raise RunError(
+                f"the patterns do not fit into {tempfile.gettempdir()} ({error.strerror} after "
+                f"{written / 1e9:.3g} GB); name a larger folder by the variable TMPDIR"
+            ) from error
+        written += block.nbytes
+    return PatternsInFile(file, (int(like.shape[-2]), int(like.shape[-1])), like)
+
+
+def fits_in_memory(size_bytes: int, device: torch.device) -> bool:
+    """Whether patterns of a file are kept in the memory of a device."""
+    if device.type == "cuda":
+        return size_bytes <= DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+    return size_bytes <= IN_MEMORY_BYTES

@@ -1,0 +1,88 @@
+"""Patterns that stay in a file during a refinement: the same bits, little memory, nothing left."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ptycho_torch.data.lazy_patterns import SelectedPatterns
+from ptycho_torch.data.simulation import simulate_scan
+from ptycho_torch.errors import RunError
+from ptycho_torch.refinement import RefineOptions, pattern_store
+from ptycho_torch.refinement.measurement_refiner import (
+    PARAMETERS,
+    MeasurementOptions,
+    MeasurementRefiner,
+)
+from ptycho_torch.refinement.pattern_store import in_file, in_memory
+from ptycho_torch.refinement.positions import search_lost
+from ptycho_torch.refinement.probe_retrieval import refine_from_uniform
+
+
+@pytest.fixture(scope="module", params=[1e2, 1e6], ids=["sparse counts", "many counts"])
+def scan(request):
+    """49 patterns, read by index, with a bad pixel; the two likelihoods keep them differently."""
+    made = simulate_scan(photons=request.param, n_side=7, step_px=3.0, pattern_size=16, seed=4)
+    mask = np.ones((16, 16), dtype=bool)
+    mask[3, 5] = False
+    counts = SelectedPatterns(np.asarray(made.scan.counts[:]), np.arange(49))
+    return replace(made.scan, counts=counts, mask=mask)
+
+
+@pytest.fixture
+def from_file(monkeypatch):
+    monkeypatch.setattr(pattern_store, "IN_MEMORY_BYTES", 0)
+
+
+def blocks():
+    return torch.arange(7 * 6 * 5, dtype=torch.float32).reshape(7, 6, 5).split(3)
+
+
+def test_both_stores_give_the_patterns_of_any_rows_as_copies():
+    rows = torch.tensor([6, 0, 3, 3])
+    stores = in_memory(blocks(), 7, blocks()[0]), in_file(blocks(), blocks()[0])
+    for store in stores:
+        for one in (store, store.prepared(torch.sqrt)):
+            expected = torch.cat(blocks())[rows]
+            expected = expected if one is store else expected.sqrt()
+            assert torch.equal(one.read(rows).add_(1), expected + 1)
+            assert torch.equal(one.read(rows), expected)
+
+
+def test_an_image_from_the_file_has_the_bits_of_one_from_memory(scan, from_file):
+    options = RefineOptions(epochs=3, update_probe=True)
+    stored = refine_from_uniform(scan, options)
+    loaded = refine_from_uniform(replace(scan, counts=scan.counts[:]), options)
+    assert np.array_equal(stored.reconstruction.object, loaded.reconstruction.object)
+    assert np.array_equal(stored.reconstruction.probe, loaded.reconstruction.probe)
+    assert stored.history == loaded.history
+
+
+def test_a_measurement_from_the_file_is_that_from_memory(scan, from_file):
+    found = []
+    for one in (scan, replace(scan, counts=scan.counts[:])):
+        refiner = MeasurementRefiner(one, MeasurementOptions())
+        joint = refiner.start(torch.ones(refiner.shape, dtype=torch.complex64), set(PARAMETERS))
+        refiner.run(joint, [0.5, 0.3])
+        search_lost(joint.patterns, joint.state, joint.patterns.everything)
+        refiner.halves.place(joint.patterns, joint.state, joint.refined)
+        patterns = joint.patterns
+        numbers = (joint.state.obj, patterns.centres, patterns.flux, patterns.background)
+        found.append([*numbers, refiner.scores(joint)])
+    assert all(map(torch.equal, *found))
+
+
+def test_nothing_is_left_beside_the_patterns(scan, from_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    refine_from_uniform(scan, RefineOptions(epochs=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_no_room_for_the_patterns_is_said_with_what_helps(scan, from_file, monkeypatch):
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "w+b", buffering=0))
+    with pytest.raises(RunError, match=r"do not fit into .* \(No space left on device.*TMPDIR"):
+        refine_from_uniform(scan, RefineOptions(epochs=1))
