@@ -15,6 +15,7 @@ WITHIN = 0.99  # share of the pixels that the range of the colours holds; the re
 WRAPS = 0.95  # of a turn; a wider range has no gap in which the branch could be cut
 SAMPLE = 200_000  # pixels that show the range; sorting more of them takes long
 SMALLEST_RANGE = 1e-6  # rad; a flat object has no range at all
+TURN = 2 * np.pi
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class PhaseRange:
 
     def on_branch(self, phase: NDArray[np.float64]) -> NDArray[np.float64]:
         """Phases in rad, within half a turn of the middle of the arc."""
-        middle = (self.low + self.high) / 2
-        return middle + np.angle(np.exp(1j * (phase - middle)))
+        first = (self.low + self.high) / 2 - np.pi
+        return first + np.remainder(phase - first, TURN)
 
 
 def phase_range(phases: NDArray[np.float64]) -> PhaseRange:
@@ -43,17 +44,16 @@ def phase_range(phases: NDArray[np.float64]) -> PhaseRange:
     Args:
         phases: In rad, on any branch, at least one.
     """
-    turn = 2 * np.pi
     phases = phases.ravel()[:: -(-phases.size // SAMPLE)]
-    ordered = np.sort(np.angle(np.exp(1j * phases)))
+    ordered = np.sort(np.remainder(phases + np.pi, TURN) - np.pi)
     count = int(np.ceil(WITHIN * len(ordered)))
-    ends = np.concatenate([ordered, ordered + turn])[count - 1 : count - 1 + len(ordered)]
+    ends = np.concatenate([ordered, ordered + TURN])[count - 1 : count - 1 + len(ordered)]
     first = int(np.argmin(ends - ordered))
     low, high = float(ordered[first]), float(ends[first])
-    if high - low > WRAPS * turn:
+    if high - low > WRAPS * TURN:
         return PhaseRange(-np.pi, np.pi, wraps=True)
-    if low + high > turn:  # the middle of the arc lies within -pi and pi
-        low, high = low - turn, high - turn
+    if low + high > TURN:  # the middle of the arc lies within -pi and pi
+        low, high = low - TURN, high - TURN
     return PhaseRange(low, max(high, low + SMALLEST_RANGE), wraps=False)
 
 
@@ -95,5 +95,5 @@ def without_ramp(
     """
     ramp = phase_ramp(image, lit)
     rows, columns = np.arange(image.shape[0])[:, None], np.arange(image.shape[1])
-    flat = image * np.exp(-1j * (ramp[0] * rows + ramp[1] * columns))
+    flat = image * np.exp(-1j * ramp[0] * rows) * np.exp(-1j * ramp[1] * columns)
     return flat * np.exp(-1j * np.angle(flat[lit].mean())), ramp * image.shape

@@ -15,6 +15,7 @@ MEAN_SHARE = 10  # the running mean is over one in so many epochs, at least `LEA
 LEAST_MEAN = 3
 END_SHARE = 4  # the fall of the loss is stated for the last one in so many epochs
 FEW_EPOCHS = 8  # with fewer there is no end to speak of
+LEGEND_POINTS = 50  # height of the legend between the axes and their title
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -48,9 +49,11 @@ def plot_history(axes: Axes, rows: Rows, *, best_epoch: int | None) -> Axes:
     for axis_format in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         axis_format(ScalarFormatter())
     axes.set_ylabel("loss [per detector pixel]")
-    axes.set_title(fall_at_the_end(rows), fontsize="medium")
+    axes.set_title(fall_at_the_end(rows), fontsize="medium", pad=LEGEND_POINTS)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    # above the axes, since a noisy loss leaves no corner of them free
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "frameon": False}
+    axes.legend(fontsize="small", ncols=2, **place)
     return axes
 
 
@@ -84,7 +87,7 @@ def save_history(path: Path, rows: Rows, *, best_epoch: int | None) -> None:
         best_epoch: That of `best.ckpt`, from 0; None for none.
     """
     figure = Figure(figsize=PANEL_IN)
-    room = {"left": 0.14, "right": 0.97, "bottom": 0.11, "top": 0.93, "hspace": 0.08}
+    room = {"left": 0.14, "right": 0.97, "bottom": 0.11, "top": 0.83, "hspace": 0.08}
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1], gridspec_kw=room)
     plot_history(above, rows, best_epoch=best_epoch)
     below.plot(*_column(rows, "learning_rate"), color="0.3")

@@ -2,8 +2,10 @@
 
 
 def length_text(length_m: float) -> str:
-    """A length in nanometres or micrometres, to three digits."""
-    return f"{1e6 * length_m:.3g} µm" if length_m >= 1e-6 else f"{1e9 * length_m:.3g} nm"
+    """A length in picometres, nanometres or micrometres, to three digits."""
+    if length_m >= 1e-6:
+        return f"{1e6 * length_m:.3g} µm"
+    return f"{1e9 * length_m:.3g} nm" if length_m >= 1e-10 else f"{1e12 * length_m:.3g} pm"
 
 
 def frequency_text(cycles_per_m: float) -> str:

@@ -205,7 +205,8 @@ def _radiation(known: Instrument) -> str:
     """Photons or electrons, with their energy and wavelength if these are known."""
     if known.energy_ev is None:
         return f"{known.radiation}, energy not known"
-    return f"{known.radiation} of {known.energy_ev:.6g} eV, wavelength {known.wavelength_m:.5g} m"
+    wavelength = length_text(known.wavelength_m)
+    return f"{known.radiation} of {known.energy_ev:.6g} eV, wavelength {wavelength}"
 
 
 def _fit(said: Mapping[str, Any]) -> str:

@@ -123,7 +123,8 @@ def test_every_pattern_has_a_bar_in_its_unit_where_the_pixel_is_known(simulation
 
 
 def test_lengths_are_in_the_unit_that_is_read_best():
-    assert [length_text(m) for m in (5e-10, 2.346e-8, 1e-6, 1.2345e-5)] == [
+    assert [length_text(m) for m in (1.9687e-12, 5e-10, 2.346e-8, 1e-6, 1.2345e-5)] == [
+        "1.97 pm",
         "0.5 nm",
         "23.5 nm",
         "1 µm",

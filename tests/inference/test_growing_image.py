@@ -161,7 +161,7 @@ def image_with(phase, coverage, pixel_size_m=None):
 
 
 def opened(png):
-    return np.asarray(Image.open(io.BytesIO(png)))
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
 
 
 def test_pictures_show_values_and_are_clear_where_no_light_fell():

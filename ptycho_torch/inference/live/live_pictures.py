@@ -20,6 +20,8 @@ from ptycho_torch.evaluation.quantity_text import length_text
 LIT = 0.05  # of the largest light; what is darker is noise and not drawn
 CONTRAST = (1, 99)  # percentiles of the drawn values between which the colours lie
 LONGEST_BAR = 0.25  # of the width of a picture
+BLANK = 0  # the index of the pixels that are not lit; an index takes a quarter of four channels
+LEVELS = 255  # colours of a map
 NAMES = {  # of the legends, with units
     "amplitude": "Amplitude [1]",
     "phase": "Phase without its ramp [rad]",
@@ -96,27 +98,28 @@ def encode(
 ) -> Picture:
     """A picture of some values, transparent where nothing is lit."""
     low, high = limits
-    levels = (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-    pixels = colour_table(colours)[levels]
-    pixels[~lit, 3] = 0
-    return Picture(as_png(Image.fromarray(pixels)), limits, colours)
+    levels = np.clip((values - low) / (high - low), 0, 1) * (LEVELS - 1)
+    indexed = Image.fromarray(np.where(lit, levels + 1, BLANK).astype(np.uint8))
+    blank_first = np.concatenate([np.zeros((1, 3), np.uint8), colour_table(colours)])
+    indexed.putpalette(blank_first.tobytes())
+    return Picture(as_png(indexed, transparency=BLANK), limits, colours)
 
 
 def colour_table(colours: str) -> NDArray[np.uint8]:
-    """The 256 colours of a map, (256, 4)."""
-    return (colormaps[colours](np.arange(256)) * 255).astype(np.uint8)
+    """The colours of a map from its lowest to its highest, red, green and blue, (LEVELS, 3)."""
+    return (colormaps[colours](np.linspace(0, 1, LEVELS))[:, :3] * 255).astype(np.uint8)
 
 
-def as_png(image: Image.Image) -> bytes:
+def as_png(image: Image.Image, **options: int) -> bytes:
     """An image as a file, packed quickly."""
     file = io.BytesIO()
-    image.save(file, "png", compress_level=1)
+    image.save(file, "png", compress_level=1, **options)
     return file.getvalue()
 
 
 def with_legend(name: str, picture: Picture, bar: ScaleBar | None) -> bytes:
     """A picture as PNG with its name, unit, colours and scale below it, on white."""
-    drawn = Image.open(io.BytesIO(picture.png))
+    drawn = Image.open(io.BytesIO(picture.png)).convert("RGBA")
     times = -(-LEAST_WIDTH // drawn.width)
     image = drawn.resize((times * drawn.width, times * drawn.height), Image.Resampling.NEAREST)
     letter = round(LETTER * image.width)
@@ -128,7 +131,7 @@ def with_legend(name: str, picture: Picture, bar: ScaleBar | None) -> bytes:
     low, high = (f"{value:.2f}" for value in picture.span)
     pen.text((edge, middle), low, "black", font, anchor="lm")
     left = edge + round(pen.textlength(low, font)) + edge
-    colours = Image.fromarray(colour_table(picture.colours)[None, :, :3])
+    colours = Image.fromarray(colour_table(picture.colours)[None])
     sheet.paste(colours.resize((8 * letter, letter)), (left, middle - letter // 2))
     pen.text((left + 8 * letter + edge, middle), high, "black", font, anchor="lm")
     if bar is not None:
