@@ -15,7 +15,7 @@ from ptycho_torch.inference.live import growing_mosaic, growing_scan
 from ptycho_torch.inference.live.growing_mosaic import GrowingMosaic
 from ptycho_torch.inference.live.growing_scan import GrowingScan
 from ptycho_torch.inference.live.live_pictures import draw, with_legend
-from ptycho_torch.inference.live.live_state import judge
+from ptycho_torch.inference.live.live_state import RATE_S, Lag, judge
 from ptycho_torch.inference.live.source import Arrivals, Faults
 from ptycho_torch.inference.stitching import Mosaic
 from ptycho_torch.io.readers.raw_scan import RawScan
@@ -158,6 +158,19 @@ def image_with(phase, coverage, pixel_size_m=None):
         scan_index=np.zeros(1, dtype=np.int64),
         pixel_size_m=pixel_size_m,
     )
+
+
+def test_the_lag_is_that_of_the_newest_picture_or_of_a_frame_that_waits_longer():
+    lag = Lag()
+    assert lag.at(100.0, (None, None)) == 0
+    assert lag.at(101.0, (99.0, None)) == 2
+    lag.drawn(101.5, oldest=98.5)
+    assert lag.at(102.0, (101.0, 101.8)) == 3
+    assert lag.at(105.0, (101.0, 101.8)) == 4
+    silent = 101.5 + RATE_S
+    assert lag.at(silent, (None, None)) == 0, "all frames are shown, and no more came"
+    assert lag.at(silent, (silent + 1, None)) == 0, "a clock that was set back"
+    assert lag.largest_s == 4
 
 
 def opened(png):

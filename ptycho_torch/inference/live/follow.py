@@ -28,6 +28,7 @@ from ptycho_torch.inference.live.live_pictures import Pictures, draw, with_legen
 from ptycho_torch.inference.live.live_server import Board, serve
 from ptycho_torch.inference.live.live_state import (
     Figures,
+    Lag,
     Rate,
     judge,
     measured_area,
@@ -150,8 +151,7 @@ class Live:
         self._verdict, self._figures = wait("no frame came yet"), Figures()
         self._area: dict[str, Any] = {}
         self._undrawn_s: float | None = None  # when the oldest frame came that no picture shows
-        self._picture_lag_s = 0.0  # of the oldest frame that the newest picture was first to show
-        self._largest_lag = 0.0
+        self._lag = Lag()
         self._network_s = 0.0
         self._regions = 0
         self._disk = ""
@@ -204,7 +204,8 @@ class Live:
     def state(self) -> dict[str, Any]:
         """What the page and ``live.json`` say."""
         now = time.time()
-        lag = self._lag_s(now)
+        waiting = (self._scan.oldest_pending_s(), self._undrawn_s)
+        lag = self._lag.at(now, waiting) if self.stage == "measuring" else 0.0
         passed = max(self._last_s - self._first_s, 1e-9)
         return {
             "stage": self.stage,
@@ -220,7 +221,7 @@ class Live:
             "rate": self._rate.add(now, self._scan.total),
             "mean_rate": self._scan.total / passed if self._first_s else 0.0,
             "lag_s": lag,
-            "largest_lag_s": self._largest_lag,
+            "largest_lag_s": self._lag.largest_s,
             "regions": self._regions,
             "network_s": self._network_s,
             "viewers": self._board.viewers,
@@ -271,14 +272,6 @@ class Live:
         self._version += 1
         return True
 
-    def _lag_s(self, now: float) -> float:
-        """Seconds from a frame to the newest picture, or for which one waits for the next."""
-        waits = [since for since in (self._scan.oldest_pending_s(), self._undrawn_s) if since]
-        waiting = max(0.0, now - min(waits)) if waits else 0.0
-        lag = max(waiting, self._picture_lag_s if self.stage == "measuring" else 0.0)
-        self._largest_lag = max(self._largest_lag, lag)
-        return lag
-
     def _has_ended(self, new: bool) -> bool:
         """Whether no more frames come."""
         if self._config.n_frames is not None and self._scan.total >= self._config.n_frames:
@@ -314,7 +307,7 @@ class Live:
         }
         self._verdict, self._figures = judge(scan, result, place, known)
         if self._undrawn_s is not None:
-            self._picture_lag_s = time.time() - self._undrawn_s
+            self._lag.drawn(time.time(), self._undrawn_s)
         self._drawn, self._undrawn_s = self._version, None
         self._picture_s = time.monotonic()
         self._drawing_s = self._picture_s - started

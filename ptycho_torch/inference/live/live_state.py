@@ -1,7 +1,7 @@
 """The state of a live view: figures, verdict and measured area of the image so far."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from ptycho_torch.evaluation.metrics.residuals import empty_r_factor, noise_r_fa
 from ptycho_torch.evaluation.verdict import verdict_on
 from ptycho_torch.inference.live.live_pictures import LIT
 
-RATE_S = 5.0  # over which frames per second are counted
+RATE_S = 5.0  # over which frames per second are counted, and for which a lag is told
 JUDGED = 32  # newest frames that are compared with the image
 
 Figures = dict[str, float]
@@ -36,6 +36,36 @@ class Rate:
             self._came.popleft()
         (first_s, first), (last_s, last) = self._came[0], self._came[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+
+class Lag:
+    """Seconds from a frame to the picture that shows it.
+
+    Attributes:
+        largest_s: The largest so far.
+    """
+
+    def __init__(self) -> None:
+        self.largest_s = 0.0
+        self._drawn_s, self._of_picture_s = float("-inf"), 0.0
+
+    def drawn(self, now: float, oldest: float) -> None:
+        """Note a picture, and when the oldest frame came that it is the first to show."""
+        self._drawn_s, self._of_picture_s = now, now - oldest
+
+    def at(self, now: float, waiting: Iterable[float | None]) -> float:
+        """The lag now: that of the newest picture, or for which a frame waits for the next one.
+
+        A picture tells it for `RATE_S`; if no frame came since, the lag is 0.
+
+        Args:
+            now: Seconds since 1970, as all times here.
+            waiting: When frames came that no picture shows; None for none.
+        """
+        of_picture = self._of_picture_s if now - self._drawn_s < RATE_S else 0.0
+        lag = max([of_picture, *(now - since for since in waiting if since is not None)])
+        self.largest_s = max(self.largest_s, lag)
+        return lag
 
 
 def judge(
