@@ -515,3 +515,25 @@ def test_a_probe_that_is_much_brighter_at_one_side_is_not_aligned_by_a_steep_slo
         align_to_probe(joint.patterns, joint.state, given)
         growth = joint.state.obj.abs() / before
     assert float(growth.max() / growth.min()) < 10  # e^(0.5 x 64 / 16) on a canvas of 64 px: 7
+
+
+def test_a_probe_that_is_taken_out_leaves_its_open_part_to_the_object():
+    """A phase ramp that went from the object to the probe goes back, so that no pattern changes."""
+    refiner = MeasurementRefiner(simulated().scan, MeasurementOptions())
+    waves = [torch.sin(torch.arange(size) / 5) for size in refiner.shape]
+    joint = refiner.start(torch.polar(torch.ones(refiner.shape), torch.outer(*waves)), {"probe"})
+    patterns, given = joint.patterns, joint.state.probe.clone()
+
+    def expected(state):
+        return expected_counts(patterns, state.obj, basis_of(patterns, state), patterns.everything)
+
+    before = expected(joint.state)
+    for name, sign in (("probe", 1), ("obj", -1)):
+        wave = getattr(joint.state, name)
+        y, x = (torch.arange(size) - size / 2 for size in wave.shape[-2:])
+        setattr(joint.state, name, wave * torch.exp(2e-3j * sign * (y[:, None] - x)))
+    assert (expected(joint.state) - before).abs().sum() < 1e-3 * before.sum()
+    other = refiner.without(joint, {"probe"}).state
+    assert torch.equal(other.probe, given)
+    # of first order; a ramp that is left in the object gives 0.07
+    assert (expected(other) - before).abs().sum() < 5e-3 * before.sum()

@@ -9,11 +9,12 @@ from lightning.pytorch import Callback
 
 from ptycho_torch.config import TrainingConfig
 from ptycho_torch.data.simulation import simulate_scan
+from ptycho_torch.io.readers import read_scan
 from ptycho_torch.io.writers import write_scan
 from ptycho_torch.train import trainer
 from ptycho_torch.train.datamodule import ScanDataModule
 from ptycho_torch.train.fit import fit
-from ptycho_torch.train.module import WARM_UP_STEPS
+from ptycho_torch.train.module import WARM_UP_STEPS, PtychoModule
 
 
 @pytest.fixture
@@ -116,6 +117,31 @@ def test_the_first_step_is_a_small_part_of_the_learning_rate(config, tmp_path):
         for factor in (1, 2)
     )
     assert (two - one).abs().max() == pytest.approx(rate / WARM_UP_STEPS, rel=0.02)
+
+
+def test_no_photon_is_both_seen_and_judged_by(config, scan_file, others, monkeypatch):
+    """In training, in validation and in the loss that compares epochs, what the network sees and
+    what it is judged by are together one of the measured patterns.
+    """
+    measured = {
+        int(total)
+        for path in (scan_file, others[0])
+        for total in read_scan(path).counts.sum(axis=(1, 2))
+    }
+    together, shares = [], []
+    loss = PtychoModule.group_loss
+
+    def watched(self, shown, target):
+        both = [part.counts.double().sum(dim=(2, 3)).flatten() for part in (shown, target)]
+        together.extend(sum(both).round().int().tolist())
+        shares.extend((both[0] / sum(both)).tolist())
+        return loss(self, shown, target)
+
+    monkeypatch.setattr(PtychoModule, "group_loss", watched)
+    fit(replace(config, test_data_file=others[0]))
+    assert len(set(together)) > len(read_scan(scan_file))  # both scans were shown
+    assert set(together) <= measured
+    assert 0 < min(shares) <= max(shares) < 1
 
 
 class Norms(Callback):
