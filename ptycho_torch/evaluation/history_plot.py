@@ -52,8 +52,9 @@ def plot_history(axes: Axes, rows: Rows, *, best_epoch: int | None) -> Axes:
     axes.set_title(fall_at_the_end(rows), fontsize="medium", pad=LEGEND_POINTS)
     axes.grid(alpha=0.3)
     # above the axes, since a noisy loss leaves no corner of them free
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "frameon": False}
-    axes.legend(fontsize="small", ncols=2, **place)
+    axes.legend(
+        fontsize="small", ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False
+    )
     return axes
 
 

@@ -203,7 +203,7 @@ def _facts(run: Run) -> Facts:
 
 def _radiation(known: Instrument) -> str:
     """Photons or electrons, with their energy and wavelength if these are known."""
-    if known.energy_ev is None:
+    if known.energy_ev is None or known.wavelength_m is None:
         return f"{known.radiation}, energy not known"
     wavelength = length_text(known.wavelength_m)
     return f"{known.radiation} of {known.energy_ev:.6g} eV, wavelength {wavelength}"
