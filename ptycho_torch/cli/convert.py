@@ -3,6 +3,7 @@
 import logging
 
 from ptycho_torch.config import ConversionConfig
+from ptycho_torch.config.registry import SCAN_WRITERS
 from ptycho_torch.data.grouping import select_positions
 from ptycho_torch.doctor.open_scan import open_scan
 from ptycho_torch.errors import InputError
@@ -31,7 +32,13 @@ def convert(config: ConversionConfig) -> None:
         raise InputError(
             f"{config.output.parent}: no such folder; make it, or choose another output"
         )
+    form = config.format if config.format != "auto" else config.output.suffix[1:].lower()
+    if form not in SCAN_WRITERS:
+        raise InputError(
+            f"{config.output}: its ending names no format; expected --format with one of "
+            f"{', '.join(SCAN_WRITERS)}"
+        )
     scan = ensure_probe(open_scan(config.file, config), seed=0, show=not config.quiet)
     scan = select_positions(scan, config.n_images)
-    write_scan(config.output, scan, format_name=config.format)
+    write_scan(config.output, scan, format_name=form)
     logger.info("wrote %d patterns of %dx%d: %s", len(scan), *scan.pattern_shape, config.output)

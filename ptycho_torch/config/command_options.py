@@ -304,7 +304,11 @@ class ConversionConfig(MessageOptions, SelectionOptions, ReadingOptions):
     output: Path = option(
         "file to write; for ptychodus the folder of its two files", positional=True
     )
-    format: str = option("format to write", choices=SCAN_WRITERS)
+    format: str = option(
+        "format to write; auto is the ending of the output: .npz, .cxi or .ptyd",
+        default="auto",
+        choices=("auto", *SCAN_WRITERS),
+    )
     overwrite: bool = option("replace the file", default=False)
 
 

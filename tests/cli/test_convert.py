@@ -43,6 +43,17 @@ def test_converting_keeps_the_scan(simulated, tmp_path, name):
     )
 
 
+@pytest.mark.parametrize(("ending", "start"), [("npz", b"PK"), ("CXI", b"\x89HDF")])
+def test_the_ending_of_the_output_tells_the_format(simulated, tmp_path, ending, start, capsys):
+    output = tmp_path / f"out.{ending}"
+    assert cli.main(["convert", str(simulated), str(output)]) == 0
+    assert output.read_bytes().startswith(start)
+    assert len(read_scan(output)) == len(read_scan(simulated))
+    for other in ("out", "out.h5"):
+        assert cli.main(["convert", str(simulated), str(tmp_path / other)]) == 2
+        assert f"{other}: its ending names no format; expected --format" in capsys.readouterr().err
+
+
 def test_converting_crops_and_turns_and_does_not_write_over(simulated, tmp_path, capsys):
     output = tmp_path / "small.npz"
     part = ["--crop", "16", "--transpose", "--n_images", "9"]

@@ -77,7 +77,7 @@ def test_an_abbreviation_of_several_names_gets_all_of_them():
         (TrainingConfig, "--train_data_file --output_dir out", "--train_data_file needs a value"),
         (TrainingConfig, f"{TRAIN} -e 3", "'-e 3' belongs to no option"),
         (TrainingConfig, "", "--train_data_file, --output_dir must be given"),
-        (ConversionConfig, "a.npz", "OUTPUT, --format must be given"),
+        (ConversionConfig, "a.npz", "OUTPUT must be given"),
         (CompareConfig, "a b c", "'c' belongs to no option"),
         (CompareConfig, "--result a b", "RESULT is given without a flag"),
         (InferenceConfig, f"{INFER} --refine_probe maybe", "--refine_probe is maybe; expected one"),

@@ -4,11 +4,12 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from ptycho_torch.config.options import LARGEST_SIZE, SMALLEST_SIZE
@@ -25,6 +26,7 @@ SIZE_KEYS = {"pixel_size_m": 2, "detector_pixel_m": 2, "energy_ev": 1, "distance
 PYTHON_OBJECTS = "it holds Python objects, which are never loaded"
 DAMAGE = (  # what damaged bytes make NumPy and zipfile raise
     OSError,
+    ArithmeticError,
     ValueError,
     EOFError,
     LookupError,
@@ -99,13 +101,8 @@ def read_npz(paths: Sequence[Path]) -> RawScan:
         probe_key="probeGuess",
         mask=_mask(path, arrays, patterns.shape[1:]),
         scan_index=index,
-        instrument=Instrument(
-            energy_ev=_size(path, arrays, "energy_ev")[0],
-            distance_m=_size(path, arrays, "distance_m")[0],
-            detector_pixel_m=_pair(path, arrays, "detector_pixel_m"),
-            radiation=stated_radiation(path, arrays.get("radiation")),
-        ),
-        object_pixel_m=_pair(path, arrays, "pixel_size_m"),
+        instrument=stated_instrument(path, arrays),
+        object_pixel_m=stated_pair(path, arrays, "pixel_size_m"),
         far_field=stated_far_field(path, arrays.get("far_field")),
         notes=(*notes, *origin_notes, *([same] if same else ())),
     )
@@ -150,21 +147,31 @@ def load_arrays(path: Path, wanted: set[str]) -> Arrays:
     try:
         check_members(path, wanted)
         with np.load(path, allow_pickle=False) as archive:
-            arrays: Arrays = {key: None for key in archive.files if key == "_metadata"}
-            for key in wanted.intersection(archive.files):
-                with memory_for(f"{path}: {key}"):
-                    # NumPy gives the bytes of a member that is no array
-                    arrays[key] = np.asarray(archive[key])
-            return arrays
+            metadata: Arrays = {key: None for key in archive.files if key == "_metadata"}
+            return metadata | read_members(path, archive, wanted)
     except InputError:
         raise
     except DAMAGE as error:
         raise unreadable(path, error) from error
 
 
-def check_members(path: Path, wanted: set[str]) -> None:
-    """Raise `InputError` for a member that cannot be what its key says, before it is read."""
+def read_members(path: Path, archive: NpzFile, wanted: set[str]) -> dict[str, NDArray]:
+    """The wanted arrays of an open NPZ file.
+
+    Raises:
+        InputError: If one declares more than it holds, or does not fit into memory.
+    """
     check_declared(path, wanted)
+    arrays = {}
+    for key in wanted.intersection(archive.files):
+        with memory_for(f"{path}: {key}"):
+            # NumPy gives the bytes of a member that is no array
+            arrays[key] = np.asarray(archive[key])
+    return arrays
+
+
+def check_members(path: Path, wanted: set[str]) -> None:
+    """Raise `InputError` for a member that is too large to be what its key says, before reading."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     for item in members:
@@ -232,7 +239,9 @@ def _positions(path: Path, arrays: Arrays, key: str) -> NDArray[np.float64]:
     return values
 
 
-def _size(path: Path, arrays: Arrays, key: str) -> list[float] | list[None]:
+def stated_size(
+    path: Path, arrays: Mapping[str, NDArray | None], key: str
+) -> list[float] | list[None]:
     """Positive numbers that this package writes, `SIZE_KEYS` of them; None for each if missing."""
     values, count = arrays.get(key), SIZE_KEYS[key]
     if values is None:
@@ -248,6 +257,16 @@ def _size(path: Path, arrays: Arrays, key: str) -> list[float] | list[None]:
             f"to {LARGEST_SIZE:g}"
         )
     return np.broadcast_to(values.ravel(), count).astype(float).tolist()
+
+
+def stated_instrument(path: Path, arrays: Mapping[str, NDArray | None]) -> Instrument:
+    """The facts about the experiment that this package writes."""
+    return Instrument(
+        energy_ev=stated_size(path, arrays, "energy_ev")[0],
+        distance_m=stated_size(path, arrays, "distance_m")[0],
+        detector_pixel_m=stated_pair(path, arrays, "detector_pixel_m"),
+        radiation=stated_radiation(path, arrays.get("radiation")),
+    )
 
 
 def stated_far_field(path: Path, value: NDArray | None) -> bool | None:
@@ -280,9 +299,11 @@ def stated_radiation(path: Path, value: NDArray | None) -> Radiation:
     raise InputError(f"{path}: radiation is {word}; expected {' or '.join(RADIATIONS)}")
 
 
-def _pair(path: Path, arrays: Arrays, key: str) -> tuple[float, float] | None:
+def stated_pair(
+    path: Path, arrays: Mapping[str, NDArray | None], key: str
+) -> tuple[float, float] | None:
     """A length ``(y, x)``, in metres."""
-    height, width = _size(path, arrays, key)
+    height, width = stated_size(path, arrays, key)
     return None if height is None or width is None else (height, width)
 
 

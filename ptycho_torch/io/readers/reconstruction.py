@@ -7,21 +7,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.data.scan import FARTHEST_PX, Instrument, Reconstruction
-from ptycho_torch.errors import InputError, memory_for
+from ptycho_torch.data.scan import FARTHEST_PX, Reconstruction
+from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers.file_kind import kind_of_file
 from ptycho_torch.io.readers.npz import (
     DAMAGE,
-    check_declared,
+    SIZE_KEYS,
     plain_reason,
+    read_members,
     stated_far_field,
-    stated_radiation,
+    stated_instrument,
+    stated_pair,
 )
 
 REQUIRED = ("object", "coverage", "origin_yx", "probe", "positions_px", "scan_index")
 MEASUREMENT = ("flux", "background", "probe_components", "probe_weights")
 LARGEST_MODULUS = 1e15  # of an object, whose square float32 holds; the smallest is one over it
-OPTIONAL = ("pixel_size_m", "energy_ev", "distance_m", "detector_pixel_m")
+OPTIONAL = (*SIZE_KEYS, "radiation", "far_field")
 
 
 def read_reconstruction(path: Path) -> Reconstruction:
@@ -38,35 +40,22 @@ def read_reconstruction(path: Path) -> Reconstruction:
                     f"{path}: key '{missing[0]}' is missing; it is {kind_of_file(path)}, not a "
                     "reconstruction.npz of this package"
                 )
-            check_declared(path, {*REQUIRED, *MEASUREMENT})
-            fields = {}
-            for key in (*REQUIRED, *(key for key in MEASUREMENT if key in archive.files)):
-                with memory_for(f"{path}: {key}"):
-                    fields[key] = archive[key]
-            radiation, far_field = (
-                archive[key] if key in archive.files else None for key in ("radiation", "far_field")
-            )
-            known = {key: archive[key].ravel().tolist() for key in OPTIONAL if key in archive.files}
+            arrays = read_members(path, archive, {*REQUIRED, *MEASUREMENT, *OPTIONAL})
     except DAMAGE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"{path}: not a readable reconstruction ({why_not(path, error)})"
         ) from error
+    fields = {key: arrays[key] for key in (*REQUIRED, *MEASUREMENT) if key in arrays}
     _check_shapes(path, fields)
     _check_object(path, fields["object"])
     _check_measurement(path, fields)
-    size, detector = known.get("pixel_size_m"), known.get("detector_pixel_m")
     return Reconstruction(
         **fields,
-        pixel_size_m=(size[0], size[-1]) if size else None,
-        instrument=Instrument(
-            energy_ev=known["energy_ev"][0] if "energy_ev" in known else None,
-            distance_m=known["distance_m"][0] if "distance_m" in known else None,
-            detector_pixel_m=(detector[0], detector[-1]) if detector else None,
-            radiation=stated_radiation(path, radiation),
-        ),
-        is_far_field=stated_far_field(path, far_field) is not False,
+        pixel_size_m=stated_pair(path, arrays, "pixel_size_m"),
+        instrument=stated_instrument(path, arrays),
+        is_far_field=stated_far_field(path, arrays.get("far_field")) is not False,
     )
 
 

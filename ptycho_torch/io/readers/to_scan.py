@@ -282,9 +282,11 @@ def _probe(
         modes = resample_probe(modes, window, shape)
         notes.append(f"{key} was fitted to the patterns of {shape[0]}x{shape[1]} pixels")
     scale = float(np.sqrt(photons / np.sum(np.abs(modes) ** 2)))
+    with np.errstate(over="ignore", under="ignore"):
+        factor = np.float64(scale) / brightest
     notes.append(
-        f"{key} was multiplied by {scale / brightest:.6g}, so that it carries the {photons:.6g} "
-        "photons of a mean pattern"
+        f"{key} was multiplied by {factor:.6g}, so that it carries the {photons:.6g} photons of a "
+        "mean pattern"
     )
     return (modes * scale).astype(np.complex64), notes
 

@@ -38,6 +38,8 @@ def test_a_sound_file_is_read(tmp_path):
         ("positions_px", np.zeros((0, 2)), "positions_px is .*N, 2"),
         ("probe", np.ones((8, 8)), "probe is .*M, H, W"),
         ("scan_index", np.arange(4), "scan_index is"),
+        ("energy_ev", np.array("abc"), "energy_ev is <U3"),
+        ("pixel_size_m", np.array([np.nan, 1]), "pixel_size_m is .*expected positive numbers"),
     ],
 )
 @pytest.mark.filterwarnings("error")
