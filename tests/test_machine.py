@@ -99,6 +99,7 @@ def made(tmp_path_factory) -> Path:
             "--output_dir",
             folder / "image",
         ],
+        ["convert", folder / "sim/scan.npz", folder / "scan.cxi"],
     ):
         assert run([*words, *OPTIONS], folder / "said") == 0, (folder / "said").read_text()
     return folder
@@ -125,6 +126,8 @@ def commands(made: Path, out: Path) -> dict[str, list]:
         "train with TensorBoard": [*train, "--logger", "tensorboard"],
         "infer": ["infer", "--model_path", made / "run", "--test_data", scan,
                   "--output_dir", out / "image"],
+        "live": ["live", made / "scan.cxi", "--model_path", made / "run", "--n_frames", 36,
+                 "--output_dir", out / "live"],
         "compare": ["compare", made / "image", made / "sim/truth.npz",
                     "--output_dir", out / "comparison"],
         "convert to npz": ["convert", scan, out / "scan.npz", "--format", "npz"],
@@ -183,12 +186,15 @@ def test_a_full_disk_leaves_the_former_version(small_disk, made, tmp_path):
         "convert": [*commands(made, disk)["convert to cxi"], "--overwrite"],
         "report": ["report", disk / "image"],
         "doctor": commands(made, disk)["doctor"],
+        "live": [*commands(made, disk)["live"], "--overwrite"],
+        "compare": [*commands(made, disk)["compare"], "--overwrite"],
         "train": [*commands(made, disk)["train"][:-4], "--max_epochs", 2, "--resume", "auto"],
     }
     shutil.copytree(made / "run", disk / "run")
     shutil.copytree(made / "image", disk / "image")
     assert run([*again["convert"], *OPTIONS], said) == 0, said.read_text()
-    assert run([*again["doctor"], *OPTIONS], said) == 0, said.read_text()
+    for name in ("doctor", "live", "compare"):
+        assert run([*again[name], *OPTIONS], said) == 0, said.read_text()
     fill()
     before = content(disk)
     for name, words in again.items():
@@ -197,7 +203,7 @@ def test_a_full_disk_leaves_the_former_version(small_disk, made, tmp_path):
         assert str(disk) in sentence
         assert "No space left" in sentence
         after = content(disk)
-        for log in ("run/train_debug.log", "image/inference.log"):
+        for log in ("run/train_debug.log", "image/inference.log", "live/inference.log"):
             after[log] = before[log]
         assert after == before, name
 

@@ -103,7 +103,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         json.dumps(parameters["about"], allow_nan=False)
     except DAMAGE as error:
-        raise InputError(f"{path}: its facts are no plain ones ({reason_of(error)})") from error
+        raise InputError(
+            f"{path}: its facts are not all numbers, texts and lists; expected those of a training"
+        ) from error
     return content
 
 

@@ -59,6 +59,7 @@ def follow(config: LiveConfig) -> RunDir:
     Raises:
         InputError: If the source, the network or the folder cannot be used.
         RunError: If no frame came, or the frames of a stream cannot be recorded.
+        OSError: If the disk had no room for any state of the view.
     """
     generator, about = load_generator(find_checkpoint(config.model_path))
     generator = generator.to(choose_device(config.accelerator))
@@ -76,6 +77,7 @@ def follow(config: LiveConfig) -> RunDir:
                 logger.info("%s is followed; open %s", source.name, address)
                 live = Live(config, generator, about, source, run, board, address)
                 live.until_end()
+                live.raise_if_unsaved()
                 data, data_map = source.finished()
         live.stage = "final reconstruction"
         live.show()
@@ -155,6 +157,7 @@ class Live:
         self._network_s = 0.0
         self._regions = 0
         self._disk = ""
+        self._full: OSError | None = None  # of the last saving, where the disk had no room
 
     def until_end(self) -> None:
         """Take frames and grow the image until the scan has ended."""
@@ -178,6 +181,11 @@ class Live:
         self._picture_s = float("-inf")
         self.show()
         self._save()
+
+    def raise_if_unsaved(self) -> None:
+        """Raise the error of a full disk if nothing is saved, so that a former view comes back."""
+        if self._full is not None and not self._run.live_state.is_file():
+            raise self._full
 
     def show(self) -> None:
         """Publish the state, with new pictures if the image has grown."""
@@ -349,11 +357,11 @@ class Live:
         """Note a full disk once instead of ending, and that there is room again."""
         try:
             yield
-            self._disk = ""
+            self._disk, self._full = "", None
         except OSError as error:
             if error.errno not in FULL:
                 raise
             text = f"{self._run.path}: {error.strerror}; the image is shown and not saved"
             if not self._disk:
                 logger.warning(text)
-            self._disk = text
+            self._disk, self._full = text, error

@@ -123,7 +123,7 @@ def decide_values(
 
 def count_unit(squares: NDArray[np.float64]) -> float | None:
     """The value of one photon if all values are whole multiples of the smallest one, else None."""
-    positive = squares[squares > 0]
+    positive = squares[(squares > 0) & np.isfinite(squares)]
     if not len(positive):
         return None
     unit = float(positive.min())

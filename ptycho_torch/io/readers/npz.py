@@ -83,6 +83,8 @@ def read_npz(paths: Sequence[Path]) -> RawScan:
         and index.shape == (len(positions),)
         and len(index) > 1
         and np.all(index == index[0])
+        and index.dtype.kind in "iuf"
+        and np.isfinite(index[0])
     ):
         same = (
             f"scan_index is {index[0]} everywhere: it numbers the object, and the exposures were "

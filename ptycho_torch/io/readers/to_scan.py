@@ -43,6 +43,7 @@ SIGNS = {
 }  # (y, x) for --negate_positions
 
 FROM_CORNER = {"corner": 0.0, "center": 0.5}  # position 0, from the corner of pixel 0, in pixels
+LEAST_PROBE = 1e-316  # largest modulus of a stored probe; below, float64 holds less than float32
 
 Pair = tuple[float, float]
 Shape = tuple[int, int]
@@ -277,16 +278,19 @@ def _probe(
         return None, [f"{found}; give one with --probe FILE if there is one"]
     modes, notes = _stored_modes(raw, stored, shape)
     brightest = float(np.abs(modes).max())  # squares of 1e-300 and of 1e300 are no float64
+    if brightest < LEAST_PROBE:
+        raise InputError(
+            f"{raw.source}: {key} is {brightest:.3g} at most, so small that its digits are lost; "
+            "expected it at a larger scale"
+        )
     modes /= brightest
     if modes.shape[-2:] != shape:
         modes = resample_probe(modes, window, shape)
         notes.append(f"{key} was fitted to the patterns of {shape[0]}x{shape[1]} pixels")
     scale = float(np.sqrt(photons / np.sum(np.abs(modes) ** 2)))
-    with np.errstate(over="ignore", under="ignore"):
-        factor = np.float64(scale) / brightest
     notes.append(
-        f"{key} was multiplied by {factor:.6g}, so that it carries the {photons:.6g} photons of a "
-        "mean pattern"
+        f"{key} was multiplied by {scale / brightest:.6g}, so that it carries the {photons:.6g} "
+        "photons of a mean pattern"
     )
     return (modes * scale).astype(np.complex64), notes
 

@@ -36,7 +36,8 @@ def write_reconstruction(path: Path, result: Reconstruction) -> None:
 def write_scan(path: Path, scan: Scan) -> None:
     """Write a scan: ``diff3d``, ``xcoords``, ``ycoords``, ``probeGuess``, ``scan_index``.
 
-    Object pixel, energy, distance and detector pixel have the keys of a reconstruction.
+    Object pixel, energy, distance and detector pixel have the keys of a reconstruction. Every array
+    has an axis, so that ``{key: array[:n] for key, array in ...}`` cuts a scan.
     """
     fields: dict[str, NDArray] = {
         "diff3d": scan.counts[:],
@@ -48,7 +49,8 @@ def write_scan(path: Path, scan: Scan) -> None:
     fields["scan_index"] = scan.scan_index
     if not scan.mask.all():
         fields["bad_pixels"] = ~scan.mask
-    write_npz(path, fields | _known_sizes(scan))
+    known = {key: np.atleast_1d(value) for key, value in _known_sizes(scan).items()}
+    write_npz(path, fields | known)
 
 
 def _known_sizes(item: Scan | Reconstruction) -> dict[str, NDArray]:

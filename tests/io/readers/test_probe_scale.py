@@ -8,6 +8,7 @@ import pytest
 
 from ptycho_torch.data.measurement_faults import MeasurementFaults
 from ptycho_torch.data.simulation import simulate_scan
+from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers import read_scan
 from ptycho_torch.io.writers import write_scan
 
@@ -29,6 +30,16 @@ def test_a_probe_of_any_scale_is_the_same_probe(factor, made, tmp_path):
     np.savez(tmp_path / "scaled.npz", **arrays)
     expected, found = (read_scan(tmp_path / name).probe for name in ("scan.npz", "scaled.npz"))
     assert np.allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())  # float32
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_probe_of_the_smallest_number_is_refused_without_a_warning(made, tmp_path):
+    write_scan(tmp_path / "scan.npz", made.scan)
+    arrays = dict(np.load(tmp_path / "scan.npz"))
+    arrays["probeGuess"] = np.full(arrays["probeGuess"].shape, 5e-324 + 0j)
+    np.savez(tmp_path / "scaled.npz", **arrays)
+    with pytest.raises(InputError, match=r"scaled.npz: probeGuess is 4.94e-324 at most"):
+        read_scan(tmp_path / "scaled.npz")
 
 
 @pytest.mark.parametrize("factor", FACTORS)

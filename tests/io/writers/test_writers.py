@@ -40,6 +40,18 @@ def scan(simulation):
     )
 
 
+def test_every_array_of_a_scan_can_be_cut_along_its_first_axis(tmp_path, scan):
+    write_scan(tmp_path / "scan.npz", scan)
+    with np.load(tmp_path / "scan.npz") as archive:
+        images = {key: archive[key] for key in ("probeGuess", "bad_pixels")}
+        cut = {key: archive[key][:3] for key in archive}
+    np.savez(tmp_path / "cut.npz", **cut | images)
+    part, whole = read_scan(tmp_path / "cut.npz"), scan.subset([0, 1, 2])
+    assert part.instrument == whole.instrument
+    assert part.pixel_size_m == whole.pixel_size_m
+    np.testing.assert_array_equal(part.counts, whole.counts)
+
+
 @pytest.mark.parametrize("format_name", SCAN_WRITERS)
 def test_a_scan_comes_back(format_name, tmp_path, scan):
     path, probe = tmp_path / "scan", tmp_path / "probe.npy"
