@@ -81,8 +81,8 @@ MUTANTS = [
     Mutant(
         "imaginary parts subtracted from an intensity",
         "physics/incoherent.py",
-        "return along + across",
-        "return along - across",
+        "return real + imaginary",
+        "return real - imaginary",
         PHYSICS,
     ),
     Mutant(
@@ -592,8 +592,8 @@ MUTANTS = [
     Mutant(
         "pickle allowed",
         "io/readers/npz.py",
-        "np.load(path, allow_pickle=False) as archive:\n            arrays: Arrays",
-        "np.load(path, allow_pickle=bool(1)) as archive:\n            arrays: Arrays",
+        "np.load(path, allow_pickle=False) as archive:\n            metadata: Arrays",
+        "np.load(path, allow_pickle=bool(1)) as archive:\n            metadata: Arrays",
         "tests/damaged/test_damaged_files.py -k executed",
     ),
     Mutant(

@@ -14,7 +14,8 @@ def real_product(one: Tensor, other: Tensor) -> Tensor:
 
 def squared_modulus(waves: Tensor) -> Tensor:
     """``|w|^2`` of each element, real."""
-    return real_product(waves, waves)
+    real, imaginary = torch.view_as_real(waves).square().unbind(dim=-1)
+    return real + imaginary
 
 
 def incoherent_product(one: Tensor, other: Tensor) -> Tensor:
@@ -24,7 +25,7 @@ def incoherent_product(one: Tensor, other: Tensor) -> Tensor:
 
 def incoherent_sum(waves: Tensor) -> Tensor:
     """``|w|^2`` summed over modes, (..., M, H, W) -> real, (..., H, W)."""
-    return incoherent_product(waves, waves)
+    return reduce(torch.add, map(squared_modulus, waves.unbind(dim=-3)))
 
 
 def coherent_sum(waves: Tensor) -> Tensor:

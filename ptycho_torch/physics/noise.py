@@ -99,7 +99,7 @@ class NoiseModel(Protocol):
         model is right.
 
         Args:
-            intensity: Expected photons, real; may be overwritten.
+            intensity: Expected photons, real.
             measured: As `prepare` made them, of the same shape; may be overwritten.
         """
 
@@ -123,7 +123,7 @@ class PoissonNoise:
     def descent(self, intensity: Tensor, measured: Tensor) -> Tensor:
         """See `NoiseModel.descent`."""
         counts = measured.add_(COUNT_FLOOR)
-        return counts.div_(intensity.add_(COUNT_FLOOR)).sub_(1).mul_(0.5)
+        return counts.div_(intensity + COUNT_FLOOR).sub_(1).mul_(0.5)
 
     def misfit(self, intensity: Tensor, measured: Tensor) -> Tensor:
         """See `NoiseModel.misfit`."""
@@ -153,7 +153,7 @@ class AmplitudeNoise:
 
     def descent(self, intensity: Tensor, measured: Tensor) -> Tensor:
         """See `NoiseModel.descent`."""
-        return measured.mul_(intensity.add_(EPS).rsqrt_()).sub_(1)
+        return measured.mul_((intensity + EPS).rsqrt_()).sub_(1)
 
     def misfit(self, intensity: Tensor, measured: Tensor) -> Tensor:
         """See `NoiseModel.misfit`."""

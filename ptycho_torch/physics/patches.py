@@ -117,10 +117,11 @@ def add_patches(canvas: Tensor, patches: Tensor, corners: Tensor) -> None:
     """
     columns = canvas.stride(0)
     if canvas.device.type == "cpu":
-        _check_within(corners, (patches.shape[-2], patches.shape[-1]), (len(canvas), columns))
-        for (top, left), patch in zip(corners.tolist(), patches, strict=True):
-            offset = canvas.storage_offset() + top * columns + left
-            canvas.as_strided(patch.shape, (columns, 1), offset).add_(patch)
+        shape, strides = (patches.shape[-2], patches.shape[-1]), (columns, 1)
+        _check_within(corners, shape, (len(canvas), columns))
+        first, offsets = canvas.storage_offset(), corners[:, 0] * columns + corners[:, 1]
+        for offset, patch in zip(offsets.tolist(), patches.unbind(), strict=True):
+            canvas.as_strided(shape, strides, first + offset).add_(patch)
         return
     height, width = patches.shape[-2:]
     flat = canvas.view(-1)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptycho_torch.data.grouping import compact_regions
-from ptycho_torch.physics.forward import illumination_nearest_pixel, object_gradient
-from ptycho_torch.physics.incoherent import incoherent_sum, squared_modulus
+from ptycho_torch.physics.forward import illumination_nearest_pixel
+from ptycho_torch.physics.incoherent import coherent_sum, incoherent_sum, squared_modulus
 from ptycho_torch.physics.low_frequency import low_frequency_gain, precondition_phase
 from ptycho_torch.physics.patches import add_patches
 from ptycho_torch.physics.probe_modes import mode_boost
@@ -262,9 +262,11 @@ def sparse_batches(
         work.host_index[torch.from_numpy(region)]
         for region in compact_regions(work.host_places, min(size, len(work)))
     ]
-    drawn = [group[torch.randperm(len(group), generator=rng)] for group in groups]
-    order = torch.randperm(max(map(len, drawn)), generator=rng).tolist()
-    batches = [torch.stack([group[k] for group in drawn if k < len(group)]) for k in order]
+    drawn = torch.full((len(groups), max(map(len, groups))), -1)  # those of a group in a row
+    for row, group in zip(drawn, groups, strict=True):
+        row[: len(group)] = group[torch.randperm(len(group), generator=rng)]
+    order = torch.randperm(drawn.shape[1], generator=rng)
+    batches = [column[column >= 0] for column in drawn.T[order]]
     own = [batch[patterns.owner[batch] == patterns.comm.rank] for batch in batches]
     parts = torch.cat(own).to(work.own.device).split([*map(len, own)])
     yield from map(Batch, parts, map(len, batches))
@@ -305,14 +307,14 @@ def step_on_batch(
         descent = descent_of(patterns, ahead, basis, some)
         for observer in observers:
             observer.add(descent)
-        # 3. adjoint of the interaction: to the object, and to the probe
-        placed = object_gradient(descent.exit_waves, descent.probes)
-        add_patches(gradient, placed, patterns.corners[some])
+        # 3. adjoint of the interaction: to the object, and to the probe, both conjugated
+        conjugated = descent.exit_waves.conj_physical_()
+        add_patches(gradient, coherent_sum(descent.probes * conjugated), patterns.corners[some])
         if settings.update_probe:
             probe_gradient.add(patterns.shift_weights(some), descent)
     for observer in observers:
         observer.finish_batch()
-    patterns.comm.sum(gradient, here)
+    patterns.comm.sum(gradient.conj_physical_(), here)
     # 4. preconditioned direction of the object, with the prior
     curvature = (
         torch.maximum(illumination.photons, here.mul_(batches))
@@ -347,7 +349,7 @@ def descent_of(patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Te
     patches, probes = illuminated_patches(patterns, obj, basis, index)
     waves = model.detector_waves(patches, probes)
     intensity = model.expected_counts(waves)
-    slope = patterns.noise.descent(intensity.clone(), patterns.measured_at(index))
+    slope = patterns.noise.descent(intensity, patterns.measured_at(index))
     if patterns.mask is not None:
         slope = slope * patterns.mask
     exit_waves = model.exit_wave_gradient(waves, slope)
@@ -386,20 +388,23 @@ class ProbeGradient:
         self.curvature = patterns.like.new_zeros(1 + components, *patterns.shape)
 
     def add(self, weights: Tensor, descent: Descent) -> None:
-        """Add some patterns, with the weights of the basis; overwrites patches and exit waves."""
+        """Add some patterns, with the weights of the basis.
+
+        Their exit waves must be conjugated, which leaves a copy out; they are overwritten.
+        """
         transmitted = squared_modulus(descent.patches)
         self.curvature[0] += transmitted.sum(0)
         if self.patterns.probe_weights is not None:
             shares = self.patterns.probe_weights[descent.index].square()
             self.curvature[1:] += torch.einsum("nk,nhw->khw", shares, transmitted)
-        products = descent.exit_waves.mul_(descent.patches.conj_physical_()[:, None])
+        products = descent.exit_waves.mul_(descent.patches[:, None])
         flat = torch.view_as_real(products).reshape(len(weights), -1)
         sums = (weights.T @ flat).reshape(*self.at_nodes.shape, 2)
         self.at_nodes.add_(torch.view_as_complex(sums))
 
     def direction(self) -> Tensor:
         """The preconditioned direction of descent, complex, (1 + K, M, H, W)."""
-        self.patterns.comm.sum(self.at_nodes, self.curvature)
+        self.patterns.comm.sum(self.at_nodes.conj_physical_(), self.curvature)
         spectrum = (torch.fft.fft2(self.at_nodes) * self.ramps.conj()).sum(1)
         of_components = (TUNING.component_damping,) * (len(self.curvature) - 1)
         damped = [
