@@ -240,6 +240,16 @@ MUTANTS = [
         "tests/train/test_training.py -k best_checkpoint",
     ),
     Mutant(
+        "the weights of the first epoch in every checkpoint",
+        "train/callbacks.py",
+        "        torch.save(checkpoint, content)",
+        """        self.first = getattr(self, "first", None) or {
+            key: value.clone() for key, value in checkpoint["state_dict"].items()
+        }
+        torch.save(checkpoint | {"state_dict": self.first}, content)""",
+        "tests/train/test_training.py -k weights_of_its_epoch",
+    ),
+    Mutant(
         "validation on the training scans",
         "train/datamodule.py",
         "self._loader(self.validation, shuffle=False)",
