@@ -34,6 +34,9 @@ BEGIN, END = "<!-- mutation scores -->\n", "<!-- end of mutation scores -->\n"
 SEED = 0
 ENOUGH = 0.9  # of the mutants of a room that change something
 UNNOTICED = ("survived", "no tests")
+PATIENCE = (
+    40.0  # times the duration of its tests, until a mutant counts as endless; on a busy machine
+)
 
 # The tests of a room, without those that take more than four seconds of a processor each: a mutant
 # that no fast test notices counts as a survivor.
@@ -89,11 +92,12 @@ class Survivor:
 
 @dataclass
 class Score:
-    """What became of the mutants of a module."""
+    """What became of the mutants of a module; `endless` ones were noticed by the clock."""
 
     module: str
     made: int
     tried: int
+    endless: int
     survivors: list[Survivor]
 
     @property
@@ -169,7 +173,7 @@ def sweep(room: str, sample: int | None, part: str) -> list[Score]:
         raise SystemExit(f"mutmut ended with {status}; see {copy / 'sweep.log'}")
     return [
         Score(str(path.relative_to("ptycho_torch")), len(names[path]), len(drawn),
-              list(survivors(path, drawn)))
+              endless(path, drawn), list(survivors(path, drawn)))
         for path, drawn in chosen.items()
         if drawn
     ]  # fmt: skip
@@ -186,7 +190,7 @@ def mutmut_settings(room: str) -> str:
         "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:xdist"],
         "pytest_add_cli_args_test_selection": list(ROOMS[room]),
         "process_isolation": "forkserver",  # torch is not safe to fork after it has computed
-        "timeout_multiplier": 4.0,
+        "timeout_multiplier": PATIENCE,
         "track_dependencies": False,
         "use_git_change_detection": False,
     }  # fmt: skip
@@ -199,6 +203,13 @@ def draw(path: Path, names: list[str], sample: int | None) -> list[str]:
     if sample is None or sample >= len(names):
         return names
     return sorted(random.Random(f"{SEED} {path}").sample(names, sample))
+
+
+def endless(path: Path, names: list[str]) -> int:
+    """How many mutants of a module were noticed by the clock alone."""
+    data = SourceFileMutationData(path=path)
+    data.load()
+    return sum(status_by_exit_code[data.exit_code_by_key[name]] == "timeout" for name in names)
 
 
 def survivors(path: Path, names: list[str]) -> Iterator[Survivor]:
@@ -236,17 +247,18 @@ def write_scores(room: str, scores: list[Score], minutes: float, sample: int | N
         "",
         f"Swept in {minutes:.0f} min with `{' '.join(map(short, ROOMS[room]))}`: {chosen}.",
         "",
-        "| module | mutants | tried | equivalent | noticed | of the others |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| module | mutants | tried | equivalent | noticed | by the clock | of the others |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    total = Score("all", *(sum(getattr(one, name) for one in scores) for name in ("made", "tried")),
-                  [survivor for one in scores for survivor in one.survivors])  # fmt: skip
+    sums = (sum(getattr(one, name) for one in scores) for name in ("made", "tried", "endless"))
+    total = Score("all", *sums, [survivor for one in scores for survivor in one.survivors])
     for one in (*scores, total):
         rest_of = one.tried - one.equivalent
         share = f"{100 * one.noticed / rest_of:.0f} %" if rest_of else "-"
         name = "**all**" if one is total else f"`{one.module}`"
         lines.append(
-            f"| {name} | {one.made} | {one.tried} | {one.equivalent} | {one.noticed} | {share} |"
+            f"| {name} | {one.made} | {one.tried} | {one.equivalent} | {one.noticed} "
+            f"| {one.endless} | {share} |"
         )
     known = sorted({(one.module, one.wrong, one.reason) for one in total.survivors if one.reason})
     if known:
