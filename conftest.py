@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a small simulated scan, and the measured scan where it is present."""
+"""Fixtures of all tests: a simulated scan, a training on it, and a measured scan if present."""
 
 import os
 from pathlib import Path
@@ -39,3 +39,23 @@ def scan_file(tmp_path_factory, simulation) -> Path:
     path = tmp_path_factory.mktemp("scan") / "scan.npz"
     write_scan(path, simulation.scan)
     return path
+
+
+@pytest.fixture(scope="session")
+def trained(scan_file, tmp_path_factory):
+    """The folder of a short training on the simulated scan; many tests look at it, none changes
+    it.
+    """
+    from ptycho_torch.config import TrainingConfig
+    from ptycho_torch.train import train
+
+    return train(
+        TrainingConfig(
+            train_data_file=[scan_file],
+            output_dir=tmp_path_factory.mktemp("trained") / "run",
+            max_epochs=2,
+            gridsize=4,
+            accelerator="cpu",
+            quiet=True,
+        )
+    )

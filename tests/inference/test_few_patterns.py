@@ -12,15 +12,6 @@ from ptycho_torch.io.readers.reconstruction import read_reconstruction
 from ptycho_torch.io.run_dir import RunDir
 from ptycho_torch.io.writers import write_scan
 
-
-@pytest.fixture(scope="module")
-def trained(scan_file, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    words = ["--train_data_file", scan_file, "--output_dir", folder, "--max_epochs", 1, "--quiet"]
-    assert main(["train", *map(str, words)]) == 0
-    return folder
-
-
 WAYS = {
     "the network alone": ["--metrics"],
     "a number of epochs": ["--refine", 2, "--metrics"],
@@ -34,7 +25,7 @@ WAYS = {
 def test_few_patterns(count, way, trained, simulation, tmp_path, capsys):
     write_scan(tmp_path / "few.npz", simulation.scan.subset(np.arange(count)))
     folder = RunDir(tmp_path / "image")
-    words = ["--model_path", trained, "--test_data", tmp_path / "few.npz", "--check", "warn"]
+    words = ["--model_path", trained.path, "--test_data", tmp_path / "few.npz", "--check", "warn"]
     words += ["--output_dir", folder.path, "--quiet", *WAYS[way]]
     status = main(["infer", *map(str, words)])
     if count == 1 and way != "the network alone":
@@ -57,7 +48,7 @@ def test_patterns_without_a_photon_are_refined_and_measured(
     counts[: int(share * len(scan))] = 0
     write_scan(tmp_path / "dark.npz", replace(scan, counts=counts))
     folder = RunDir(tmp_path / "image")
-    words = ["--model_path", trained, "--test_data", tmp_path / "dark.npz", "--check", "warn"]
+    words = ["--model_path", trained.path, "--test_data", tmp_path / "dark.npz", "--check", "warn"]
     words += ["--output_dir", folder.path, "--quiet", "--refine", 2, "--metrics"]
     assert main(["infer", *map(str, words)]) == 0, capsys.readouterr().err
     assert not [one for one in recwarn if one.category is RuntimeWarning]

@@ -7,13 +7,12 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from ptycho_torch.config import InferenceConfig, TrainingConfig
+from ptycho_torch.config import InferenceConfig
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.errors import InputError
 from ptycho_torch.evaluation.metrics.residuals import pattern_residuals
 from ptycho_torch.inference import reconstruct
 from ptycho_torch.inference.half_data import correlate_halves, half_data_frc, to_dict
-from ptycho_torch.train import train
 
 
 @pytest.fixture(scope="module")
@@ -90,17 +89,9 @@ def test_a_scan_too_small_for_halves_is_still_judged(made, caplog):
         correlate_halves(made.scan.subset([5, 6, 7]), noisy_truth(made.truth, 0.1), seed=0)
 
 
-def test_infer_leaves_residuals_and_with_metrics_also_halves(scan_file, simulation, tmp_path):
-    run = train(
-        TrainingConfig(
-            train_data_file=[scan_file],
-            output_dir=tmp_path / "run",
-            max_epochs=2,
-            gridsize=4,
-            accelerator="cpu",
-            quiet=True,
-        )
-    )
+def test_infer_leaves_residuals_and_with_metrics_also_halves(
+    trained, scan_file, simulation, tmp_path
+):
     stored = []
     for name, metrics, refine in (
         ("with", True, "0"),
@@ -110,7 +101,7 @@ def test_infer_leaves_residuals_and_with_metrics_also_halves(scan_file, simulati
     ):
         image = reconstruct(
             InferenceConfig(
-                model_path=run.path,
+                model_path=trained.path,
                 test_data=scan_file,
                 output_dir=tmp_path / name,
                 metrics=metrics,

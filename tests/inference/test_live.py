@@ -18,13 +18,12 @@ from child import START_S, context, finish, start
 from chromium import assert_readable
 from live_sources import Pace, send, write_flushing, write_swmr
 
-from ptycho_torch.config import InferenceConfig, TrainingConfig
+from ptycho_torch.config import InferenceConfig
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.inference import reconstruct
 from ptycho_torch.io.readers.reconstruction import read_reconstruction
 from ptycho_torch.io.run_dir import RunDir
 from ptycho_torch.io.writers import write_scan
-from ptycho_torch.train import train
 
 SILENT_S = "1.5"  # after which a scan has ended, where its writer cannot say so
 LONG_S = "120"  # so long only for a scan whose end was missed
@@ -32,23 +31,8 @@ LONG_S = "120"  # so long only for a scan whose end was missed
 
 @pytest.fixture(scope="module")
 def scan():
-    """100 patterns of 32x32."""
+    """100 patterns of 32x32, of another object than the network was trained on."""
     return simulate_scan(photons=1e6, n_side=10, step_px=3.0, pattern_size=32, seed=4).scan
-
-
-@pytest.fixture(scope="module")
-def trained(scan_file, tmp_path_factory):
-    """The folder of a short training on another object."""
-    return train(
-        TrainingConfig(
-            train_data_file=[scan_file],
-            output_dir=tmp_path_factory.mktemp("trained") / "run",
-            max_epochs=4,
-            gridsize=4,
-            accelerator="cpu",
-            quiet=True,
-        )
-    )
 
 
 def image_of(test_data, trained, folder, **options):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ptycho_torch.config import InferenceConfig, TrainingConfig
+from ptycho_torch.config import InferenceConfig
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.errors import InputError
 from ptycho_torch.evaluation.metrics.agreement import compare, correlation
@@ -21,7 +21,6 @@ from ptycho_torch.refinement import RefineOptions, draw_held_out, mode_gain, ref
 from ptycho_torch.refinement.joint_refinement import refine_reconstruction
 from ptycho_torch.refinement.loop import TUNING
 from ptycho_torch.refinement.prepared_patterns import predict, prepare, shift_basis
-from ptycho_torch.train import train
 
 
 @pytest.fixture(scope="module")
@@ -334,17 +333,15 @@ def test_polish_says_what_it_did(dim):
     assert correlation(result.object, dim.truth.object) > 0.5
 
 
-def test_inference_with_refinement_keeps_patterns_out_and_reports(scan_file, simulation, tmp_path):
-    run = train(
-        TrainingConfig(
-            train_data_file=[scan_file],
-            output_dir=tmp_path / "run",
-            max_epochs=2,
-            accelerator="cpu",
-            quiet=True,
-        )
-    )
-    common = {"model_path": run.path, "test_data": scan_file, "accelerator": "cpu", "quiet": True}
+def test_inference_with_refinement_keeps_patterns_out_and_reports(
+    trained, scan_file, simulation, tmp_path
+):
+    common = {
+        "model_path": trained.path,
+        "test_data": scan_file,
+        "accelerator": "cpu",
+        "quiet": True,
+    }
     network = reconstruct(InferenceConfig(output_dir=tmp_path / "network", **common))
     refined = reconstruct(
         InferenceConfig(output_dir=tmp_path / "refined", refine="auto", refine_probe="on", **common)
