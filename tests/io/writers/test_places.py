@@ -230,6 +230,10 @@ def test_each_pattern_is_at_its_place(format_name, tmp_path, scan):
     assert index is None or np.array_equal(index, scan.scan_index)
 
 
+# What Ptychodus asks for and a reconstruction does not hold.
+UNKNOWN = ("exposure_time_s", "mass_attenuation_m2_per_kg", "tomography_angle_deg")
+
+
 def test_a_probe_in_a_product_has_its_photons_and_its_components(tmp_path, result):
     """The probe of exposure n is the sum of the stored ones, with its row of weights."""
     components = result.probe[None] * np.array([0.5, 0.25j])[:, None, None, None]
@@ -242,8 +246,10 @@ def test_a_probe_in_a_product_has_its_photons_and_its_components(tmp_path, resul
     with h5py.File(run.product) as file:
         stored, of_each = file["probe"][()], file["opr_weights"][()]
         photons = file.attrs["probe_photon_count"]
+        unknown = {name: file.attrs[name] for name in UNKNOWN}
         sizes = [file["probe"].attrs[f"pixel_{side}_m"] for side in ("height", "width")]
     expected = result.probe[None] * (1 + weights @ [0.5, 0.25j])[:, None, None, None]
+    assert unknown == dict.fromkeys(unknown, 0)
     assert np.tensordot(of_each, stored, axes=1) == pytest.approx(expected, rel=1e-5)
     assert photons == pytest.approx(np.sum(np.abs(result.probe) ** 2), rel=1e-5)
     assert sizes == pytest.approx(pixel_m(result.probe.shape[1:]), rel=ROUNDED)
