@@ -648,6 +648,55 @@ MUTANTS = [
         "pass",
         "tests/io/readers/test_file_cut_off.py -k contiguous",
     ),
+    Mutant(
+        "a flat picture correlated with another",
+        "doctor/position_checks.py",
+        "picture.std() <= FLAT * np.abs(picture).max()",
+        "picture.std() < 0",
+        "tests/doctor/test_flat_patterns.py -k flat",
+    ),
+    Mutant(
+        "positions taken where fractions of a pixel are lost",
+        "data/scan.py",
+        "if farthest > FARTHEST_PX:",
+        "if farthest < 0:",
+        "tests/doctor/test_positions.py -k too_far",
+    ),
+    Mutant(
+        "a canvas made that is nearly dark",
+        "data/scan.py",
+        "if extent.prod() > max(LARGE_CANVAS_PX, DARK_CANVAS * lit):",
+        "if extent.prod() < 0:",
+        "tests/doctor/test_positions.py -k dark_canvas",
+    ),
+    Mutant(
+        "the smaller of two fields taken for lost positions",
+        "doctor/lost_positions.py",
+        "allowed = max(1, int(LOST_SHARE * len(positions)))",
+        "allowed = len(positions)",
+        "tests/doctor/test_positions.py -k two_fields",
+    ),
+    Mutant(
+        "a pattern without a photon divided by its photons",
+        "evaluation/metrics/residuals.py",
+        "lit = self.photons > 0",
+        "lit = self.photons >= 0",
+        "tests/evaluation/metrics/test_patterns.py -k without_a_photon",
+    ),
+    Mutant(
+        "too little memory taken for a fault of the program",
+        "errors.py",
+        "return isinstance(error, MemoryError) or (",
+        "return (",
+        "tests/io/readers/test_too_little_memory.py -k CXI",
+    ),
+    Mutant(
+        "the checksums of a checkpoint left alone",
+        "generators/checkpoint.py",
+        "if spoiled is not None:",
+        "if False:",
+        "tests/damaged/test_damaged_files.py -k turned",
+    ),
 ]
 
 

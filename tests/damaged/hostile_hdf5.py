@@ -311,7 +311,11 @@ def _first(value: float) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _scaled(factor: float) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda sound: sound * factor
+    def make(sound: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return sound * factor
+
+    return make
 
 
 NUMBERS_OF_ARRAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

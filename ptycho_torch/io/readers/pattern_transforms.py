@@ -92,7 +92,8 @@ class AmplitudesToCounts(PatternTransform):
     def convert(self, patterns: NDArray) -> NDArray:
         """See `PatternTransform.convert`."""
         counts = np.square(patterns, dtype=np.float64) / self.unit
-        return (np.rint(counts) if self.whole else counts).astype(np.float32)
+        with np.errstate(over="ignore"):  # infinite counts are refused
+            return (np.rint(counts) if self.whole else counts).astype(np.float32)
 
 
 @dataclass(frozen=True)

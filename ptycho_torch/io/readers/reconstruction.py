@@ -81,7 +81,7 @@ def _check_shapes(path: Path, fields: dict[str, NDArray]) -> None:
     ):
         found = fields[key]
         if found.shape != expected or found.dtype.kind not in kinds:
-            wanted = ", ".join(str(size) for size in expected)
+            wanted = ", ".join(str(size) for size in expected) + "," * (len(expected) == 1)
             raise InputError(
                 f"{path}: {key} is {found.dtype} of shape {found.shape}; expected numbers of shape "
                 f"({wanted})"

@@ -316,7 +316,8 @@ def separate_change(raw: RawScan) -> tuple[RawScan, Change | None]:
     mean = weights.mean(axis=0)
     deviations = weights - mean
     changing = np.abs(deviations).max(axis=0) > 0
-    constant = replace(raw, probe=np.tensordot(mean, probe, axes=1))
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers that are not finite are refused
+        constant = replace(raw, probe=np.tensordot(mean, probe, axes=1))
     return constant, (probe[changing], deviations[:, changing]) if changing.any() else None
 
 
@@ -344,11 +345,12 @@ def _components(
     mean, *components = fitted
     scale = float(np.linalg.norm(probe) / np.linalg.norm(mean))
     scaled = np.stack(components) * scale
-    if not np.abs(scaled).max() < np.finfo(np.float32).max:
-        raise InputError(
-            f"{constant.source}: the components of the probe are up to {np.abs(scaled).max():.2g}; "
-            "expected numbers that float32 holds"
-        )
+    for name, values in (("components of the probe", scaled), ("weights of them", deviations)):
+        if not np.abs(values).max() < np.finfo(np.float32).max:
+            raise InputError(
+                f"{constant.source}: the {name} are up to {np.abs(values).max():.2g}; expected "
+                "numbers that float32 holds"
+            )
     return scaled.astype(np.complex64), deviations.astype(np.float32)
 
 
@@ -379,7 +381,8 @@ def _stored_modes(
         )
     modes = probe.reshape(-1, *probe.shape[-2:]).astype(np.complex128)
     if not np.isfinite(modes).all() or not modes.any():
-        power = float(np.sum(np.abs(modes) ** 2))
+        with np.errstate(over="ignore"):
+            power = float(np.sum(np.abs(modes) ** 2))
         raise InputError(
             f"{raw.source}: {key} has a total power of {power}; expected finite values that are "
             "not all zero"

@@ -261,6 +261,31 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, measured, weights, senten
         read_scan(folder)
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e300])
+@pytest.mark.filterwarnings("error")
+def test_a_changing_probe_that_is_not_finite_is_refused(tmp_path, measured, value):
+    folder = write_ptychodus(tmp_path / "pair", measured)
+    with h5py.File(folder / "product.h5", "a") as file:
+        probe = file["probe"][()].astype(np.complex128)
+        probe[0, 0, 3, 3] = value
+        del file["probe"]
+        file["probe"] = probe
+        file["opr_weights"] = np.full((measured.n, 1), 1e200)
+    with pytest.raises(InputError, match=r"probe has a total power of"):
+        read_scan(folder)
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_of_a_changing_probe_beyond_float32_are_refused(tmp_path, measured):
+    folder = write_ptychodus(tmp_path / "pair", measured)
+    with h5py.File(folder / "product.h5", "a") as file:
+        weights = np.ones((measured.n, 1))
+        weights[0] = 1e300
+        file["opr_weights"] = weights
+    with pytest.raises(InputError, match=r"weights of them are up to 9.8e.299"):
+        read_scan(folder)
+
+
 def test_older_ptychodus_names_are_read(tmp_path, measured):
     folder = write_ptychodus(tmp_path / "pair", measured)
     with h5py.File(folder / "product.h5", "a") as file:

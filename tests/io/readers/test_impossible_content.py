@@ -11,6 +11,8 @@ from beamline_files import write_cxi, write_nexus, write_nsls2, write_ptychonn, 
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers import read_scan
+from ptycho_torch.io.readers.checks import check_patterns
+from ptycho_torch.io.readers.pattern_transforms import AmplitudesToCounts
 
 DETECTOR = "entry_1/instrument_1/detector_1"
 
@@ -170,6 +172,13 @@ def test_amplitudes_whose_squares_are_beyond_float32_are_refused(value, measured
         file["diffamp"] = amplitudes
     with pytest.raises(InputError, match=r"scan.h5.*diffamp.*(e\+\d+; expected|not finite)"):
         read_scan(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_counts_beyond_float32_are_infinite_and_refused():
+    counts = AmplitudesToCounts(np.ones((1, 2, 2)), unit=1e-40, whole=True)
+    with pytest.raises(InputError, match="here holds 4 values that are not finite"):
+        check_patterns("here", counts)
 
 
 @pytest.mark.filterwarnings("error")

@@ -230,6 +230,14 @@ BAD = {
         "expected real numbers of shape .n,.",
     ),
     "scan index": (lambda a: {"scan_index": np.arange(5)}, "expected 12 whole numbers"),
+    "index of infinity": (
+        lambda a: {"scan_index": np.full(12, np.inf)},
+        "expected 12 whole numbers",
+    ),
+    "an index of infinity": (
+        lambda a: {"scan_index": np.append(np.arange(11.0), np.inf)},
+        "expected 12 whole numbers",
+    ),
     "pixel size": (lambda a: {"pixel_size_m": np.array([1e-8, 0.0])}, "expected positive numbers"),
     "denormal pixel": (
         lambda a: {"detector_pixel_m": np.array([7.5e-5, 5e-322])},
