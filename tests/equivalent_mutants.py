@@ -38,6 +38,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "shifts = (shifts[:, None] + moved[None]).reshape(-2, 2)",
     ): "NumPy takes any negative number for the open size",
     (
+        "io/readers/nexus.py",
+        "read_nexus",
+        'positions_unit="XXmXX",',
+    ): "positions are in metres unless the unit is px",
+    (
+        "io/readers/ptychonn.py",
+        "read_ptychonn",
+        'unit = "metres" if metric else "OBJECT PIXELS"',
+    ): "the words of a message",
+    (
         "io/writers/tiff_writer.py",
         "_write",
         'photometric="MINISBLACK",',

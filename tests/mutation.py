@@ -53,7 +53,11 @@ ROOMS = {
         "test_inference_with_refinement_keeps_patterns_out_and_reports",
     ),
     "evaluation/metrics": ("tests/evaluation/metrics",),
-    "io/readers": ("tests/io/readers", "--ignore=tests/io/readers/test_clients.py"),
+    "io/readers": (
+        "tests/io/readers",
+        "tests/io/writers",
+        "--ignore=tests/io/readers/test_clients.py",
+    ),
     "io/writers": (
         "tests/io/writers",
         "tests/io/test_near_field_formats.py",

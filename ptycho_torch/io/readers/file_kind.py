@@ -13,6 +13,7 @@ HEADS = {  # first bytes of a file -> what it is
     b"\x1f\x8b": "a compressed file (gzip)",
     b"\x80": "a Python pickle, which is never loaded",
 }
+BYTE_ORDER_MARK = "\ufeff"  # with which some editors begin a text
 LONGEST = 4096  # bytes that are read to tell text from numbers
 
 
@@ -37,7 +38,8 @@ def kind_of_file(path: Path) -> str:
         if error.start < len(head) - 3:  # a letter may be cut at the end
             return "not of a kind that is known"
         text = head[: error.start].decode("utf-8")
-    return "text" if text.isprintable() or text.split() else "not of a kind that is known"
+    words = text.removeprefix(BYTE_ORDER_MARK).split()
+    return "text" if "".join(words).isprintable() else "not of a kind that is known"
 
 
 def kind_of_archive(path: Path) -> str:
