@@ -404,8 +404,9 @@ class ProbeGradient:
 
     def direction(self) -> Tensor:
         """The preconditioned direction of descent, complex, (1 + K, M, H, W)."""
-        self.patterns.comm.sum(self.at_nodes.conj_physical_(), self.curvature)
+        self.at_nodes.conj_physical_()
         spectrum = (torch.fft.fft2(self.at_nodes) * self.ramps.conj()).sum(1)
+        self.patterns.comm.sum(spectrum, self.curvature)
         of_components = (TUNING.component_damping,) * (len(self.curvature) - 1)
         damped = [
             curvature * (1 - damping) + damping * curvature.max()
