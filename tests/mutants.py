@@ -383,6 +383,13 @@ MUTANTS = [
         MEASUREMENT + " -k background_is_found",
     ),
     Mutant(
+        "the background of wrong positions kept",
+        "refinement/measurement_refiner.py",
+        "background.start_anew()",
+        "pass",
+        MEASUREMENT + " -k leave_over",
+    ),
+    Mutant(
         "near field propagated backwards",
         "physics/propagation.py",
         "* q - q.square() / number",

@@ -58,6 +58,10 @@ class BackgroundObserver:
         self.curvature.zero_()
         self.seen.zero_()
 
+    def start_anew(self) -> None:
+        """Forget the background."""
+        self.background.zero_()
+
     def _smoothed(self, image: Tensor, weight: Tensor) -> Tensor:
         """The mean of the good pixels around each, on the detector, (H, W)."""
         propagator, widths = self.patterns.propagator, (SMOOTHING_PX, SMOOTHING_PX)

@@ -27,6 +27,10 @@ PARAMETERS = ("positions", "flux", "background", "probe")  # in the order in whi
 EPOCHS = 40  # from an empty object
 DIVERGED = 1e6  # score, a misfit relative to the photons, of a state that is not finite
 SEARCH_AT = (16, 26, 36)  # epochs after which lost positions are searched for
+# After this epoch the background starts anew where positions were wrong: what they left over went
+# into it, and would leave the bright pixels slowly.
+BACKGROUND_ANEW_AT = 8
+WRONG_PX = 0.25  # typical move along an axis from which positions count as wrong
 FIRST_STEP, LAST_STEP = 0.6, 0.05
 PROBE_FROM, MEASUREMENT_FROM = 2, 3  # epochs of the object alone, from an empty one
 SMOOTHNESS = 120.0  # see `RefineOptions.smoothness`
@@ -176,6 +180,8 @@ class MeasurementRefiner:
                 flux.finish_epoch(self.work)
             if ready and background is not None:
                 background.finish_epoch()
+                if from_empty and epoch == BACKGROUND_ANEW_AT and self._has_moved(patterns):
+                    background.start_anew()
             if ready and "positions" in refined:
                 positions.finish_epoch(state, self.given)
                 if from_empty and epoch in SEARCH_AT:
@@ -184,6 +190,11 @@ class MeasurementRefiner:
                 remove_described_elsewhere(state)
             if self.progress is not None:
                 self.progress()
+
+    def _has_moved(self, patterns: PreparedPatterns) -> bool:
+        """Whether the positions of most patterns were wrong."""
+        moves = (patterns.centres - self.given).square().sum(1)
+        return float(moves.median()) > 2 * WRONG_PX**2
 
     def scores(self, joint: Joint) -> Tensor:
         """The scores of the held-out patterns, (B,)."""
