@@ -100,10 +100,11 @@ def save_residuals(
     figure = Figure(figsize=(6 * count, 5))
     room = {"left": 0.4 / count, "right": 1 - 0.25 / count, "wspace": 0.3, "bottom": 0.13}
     axes = figure.subplots(1, count, gridspec_kw=room)
-    total = f"{residuals.chi2_per_dof:.3g}"
+    total = residuals.chi2_per_dof
+    in_all = "too few photons" if np.isnan(total) else f"{total:.3g} in all"
     for place, values, title, unit in (
         (axes[0], residuals.r_factor, "R-factor of each pattern", "R-factor [1]"),
-        (axes[1], residuals.pattern_chi2, f"$\\chi^2$ of each pattern, {total} in all", CHI2_UNIT),
+        (axes[1], residuals.pattern_chi2, f"$\\chi^2$ of each pattern: {in_all}", CHI2_UNIT),
     ):
         plot_over_scan(
             place, positions_px, values, title=title, unit=unit, pixel_size_m=pixel_size_m
