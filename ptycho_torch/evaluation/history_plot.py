@@ -15,7 +15,7 @@ MEAN_SHARE = 10  # the running mean is over one in so many epochs, at least `LEA
 LEAST_MEAN = 3
 END_SHARE = 4  # the fall of the loss is stated for the last one in so many epochs
 FEW_EPOCHS = 8  # with fewer there is no end to speak of
-LEGEND_POINTS = 50  # height of the legend between the axes and their title
+LINE_POINTS = 14  # height of a line of the legend, which stands between the axes and their title
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -49,11 +49,14 @@ def plot_history(axes: Axes, rows: Rows, *, best_epoch: int | None) -> Axes:
     for axis_format in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         axis_format(ScalarFormatter())
     axes.set_ylabel("loss [per detector pixel]")
-    axes.set_title(fall_at_the_end(rows), fontsize="medium", pad=LEGEND_POINTS)
     axes.grid(alpha=0.3)
     # above the axes, since a noisy loss leaves no corner of them free
-    axes.legend(
+    legend = axes.legend(
         fontsize="small", ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False
+    )
+    lines = -(-len(legend.get_texts()) // 2)
+    axes.set_title(
+        fall_at_the_end(rows), fontsize="medium", pad=LINE_POINTS * lines + LINE_POINTS / 2
     )
     return axes
 
