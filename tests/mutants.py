@@ -380,7 +380,7 @@ MUTANTS = [
         "refinement/background.py",
         ".clamp_min(0)\n        known",
         "\n        known",
-        MEASUREMENT + " -k background_is_found",
+        MEASUREMENT + " -k never_negative",
     ),
     Mutant(
         "the background of wrong positions kept",

@@ -18,6 +18,7 @@ from ptycho_torch.evaluation.metrics.agreement import compare
 from ptycho_torch.inference.in_memory import measurement_options
 from ptycho_torch.physics.forward import position_gradient
 from ptycho_torch.refinement import RefineOptions
+from ptycho_torch.refinement.background import BackgroundObserver
 from ptycho_torch.refinement.flux import FluxObserver, remove_open_slope
 from ptycho_torch.refinement.held_out_halves import HeldOutHalves, gain
 from ptycho_torch.refinement.joint_refinement import first_state
@@ -257,6 +258,20 @@ def test_flux_leaves_the_scale_to_the_object():
     patterns.flux.mul_(1.7)
     observer.finish_epoch(index)
     assert patterns.flux.mean() == pytest.approx(1)
+
+
+def test_a_background_is_never_negative():
+    """Where there is none, noise draws half of the pixels below zero."""
+    patterns, state = prepared(simulated(), background=np.zeros((32, 32), np.float32))
+    observer = BackgroundObserver(patterns)
+    for _ in range(3):
+        observer.add(
+            descent_of(patterns, state.obj, basis_of(patterns, state), patterns.everything)
+        )
+        assert (observer.slope < 0).any()
+        observer.finish_epoch()
+        assert patterns.background.min() >= 0
+    assert 0 < patterns.background.sum() < 1e-3 * simulated().scan.pattern_totals().mean()
 
 
 def test_the_open_slope_of_the_flux_changes_no_pattern():
