@@ -26,7 +26,7 @@ from tabulate import tabulate
 from ptycho_torch.data.grouping import join_groups
 from ptycho_torch.data.lazy_patterns import LazyPatterns
 from ptycho_torch.data.probe import annular_probe
-from ptycho_torch.data.scan import Reconstruction, Scan
+from ptycho_torch.data.scan import Scan
 from ptycho_torch.data.simulation import (
     MARGIN_PX,
     XRAYS,
@@ -42,6 +42,7 @@ from ptycho_torch.io.writers import write_scan
 from ptycho_torch.refinement import RefineOptions, draw_held_out, refine
 from ptycho_torch.refinement.loop import EpochSettings, run_epoch
 from ptycho_torch.refinement.prepared_patterns import prepare
+from ptycho_torch.refinement.probe_retrieval import empty_object
 from ptycho_torch.refinement.step import State, working_set
 from ptycho_torch.testing.process import CommandResult, run_command
 from ptycho_torch.train.datamodule import GroupDataset, GroupSampler
@@ -157,15 +158,7 @@ def inference_speed(generator: Generator, stored: Scan, loaded: Scan) -> float:
 
 def refine_beside_a_network(scan: Scan) -> None:
     """Refine from an object and beside another, as `inference --refine 1` does."""
-    origin, shape = scan.canvas()
-    start = Reconstruction(
-        object=np.ones(shape, dtype=np.complex64),
-        coverage=np.ones(shape, dtype=np.float32),
-        origin_yx=origin,
-        probe=scan.need_probe(),
-        positions_px=scan.positions_px,
-        scan_index=scan.scan_index,
-    )
+    start = empty_object(scan)
     held_out = draw_held_out(len(scan), 0.04, 0).numpy()
     options = RefineOptions(epochs=1)
     refine(scan, start, options, held_out=held_out, network_object=start.object.copy())

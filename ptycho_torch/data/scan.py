@@ -194,7 +194,7 @@ class Scan:
         return origin, (int(rows), int(columns))
 
     def extent_fault(self) -> str:
-        """What is wrong with the extent of the positions; empty where nothing is.
+        """The fault of the extent of the positions, as a sentence; empty if it has none.
 
         They lie so far from zero that their fractions of a pixel are lost, or a canvas of them
         would be large and nearly all of it dark.

@@ -213,24 +213,7 @@ def prepare(
     own = (owner == comm.rank).nonzero()[:, 0]
     rows = torch.zeros_like(owner)
     rows[own] = torch.arange(len(own))
-    total = real.new_zeros((), dtype=torch.float64)
-
-    def photons() -> Iterator[Tensor]:
-        at_once = max(1, BLOCK_BYTES // (8 * height * width))
-        for some in own.split(at_once) if len(own) else ():
-            counts = torch.as_tensor(scan.counts[some.numpy()]).to(real)
-            block = propagator.from_detector(counts)
-            block = block if good is None else block * good
-            total.add_(block.sum(dtype=torch.float64))
-            yield block
-
-    like = real.new_empty(0, height, width)
-    size_bytes = len(own) * height * width * real.element_size()
-    store: PatternStore
-    if isinstance(scan.counts, np.ndarray) or fits_in_memory(size_bytes, device):
-        store = in_memory(photons(), len(own), like)
-    else:
-        store = in_file(photons(), like)
+    store, total = read_photons(scan, own, real, propagator, good)
     comm.sum(total)
     sparse = float(total) / (pixels * len(scan)) < POISSON_BELOW_COUNTS
     noise: NoiseModel = PoissonNoise() if sparse else AmplitudeNoise()
@@ -260,6 +243,39 @@ def prepare(
             "pixels; pad the object"
         )
     return placed
+
+
+def read_photons(
+    scan: Scan, own: Tensor, real: Tensor, propagator: Propagator, good: Tensor | None
+) -> tuple[PatternStore, Tensor]:
+    """The patterns of a process, in the order of the propagator, and the sum of their photons.
+
+    Args:
+        scan: All patterns.
+        own: Those of this process, int64, on the CPU, (n,).
+        real: Tensor of the dtype and on the device of the result.
+        propagator: From exit waves to the detector.
+        good: Good pixels, (H, W); None if every pixel is good. The others become zero.
+
+    Raises:
+        RunError: If there is no room for a scratch file.
+    """
+    height, width = scan.pattern_shape
+    total = real.new_zeros((), dtype=torch.float64)
+
+    def photons() -> Iterator[Tensor]:
+        for some in parts_of(own, max(1, BLOCK_BYTES // (8 * height * width))):
+            counts = torch.as_tensor(scan.counts[some.numpy()]).to(real)
+            block = propagator.from_detector(counts)
+            block = block if good is None else block * good
+            total.add_(block.sum(dtype=torch.float64))
+            yield block
+
+    like = real.new_empty(0, height, width)
+    size_bytes = len(own) * height * width * real.element_size()
+    if isinstance(scan.counts, np.ndarray) or fits_in_memory(size_bytes, real.device):
+        return in_memory(photons(), len(own), like), total
+    return in_file(photons(), like), total
 
 
 def owners_of(positions_px: NDArray[np.float64], world_size: int) -> Tensor:
@@ -407,7 +423,7 @@ def prediction_of(patterns: PreparedPatterns, sums: Sequence[float]) -> Predicti
 def misfit_sums(
     patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor, batch: int
 ) -> Tensor:
-    """What `prediction_of` divides, summed over own patterns, float64, (6,)."""
+    """The sums that `prediction_of` divides, over patterns of this process, float64, (6,)."""
     sums = torch.zeros(6, dtype=torch.float64, device=obj.device)
     sums[-1] = len(index)
     for some in parts_of(index, batch):

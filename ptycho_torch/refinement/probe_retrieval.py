@@ -120,10 +120,10 @@ def mean_pattern(scan: Scan) -> NDArray[np.float64]:
     return mean * (scan.pattern_totals().mean() / total)
 
 
-def refine_from_uniform(scan: Scan, options: RefineOptions) -> RefinementResult:
-    """Object and probe of a scan, from an empty object; see `refine`."""
+def empty_object(scan: Scan) -> Reconstruction:
+    """An object of ones on the canvas of a scan, with the probe of the scan."""
     origin, shape = scan.canvas()
-    empty = Reconstruction(
+    return Reconstruction(
         object=np.ones(shape, dtype=np.complex64),
         coverage=np.ones(shape, dtype=np.float32),
         origin_yx=origin,
@@ -134,7 +134,11 @@ def refine_from_uniform(scan: Scan, options: RefineOptions) -> RefinementResult:
         instrument=scan.instrument,
         is_far_field=scan.is_far_field,
     )
-    return refine(scan, empty, options)
+
+
+def refine_from_uniform(scan: Scan, options: RefineOptions) -> RefinementResult:
+    """Object and probe of a scan, from an empty object; see `refine`."""
+    return refine(scan, empty_object(scan), options)
 
 
 def final_r_free(scan: Scan, probe: NDArray[np.complex64], options: RefineOptions) -> float:

@@ -188,20 +188,6 @@ def test_groups_of_a_batch_are_completed_to_one_size(simulation):
     assert [batch.counts.shape[:2] for batch in data.train_dataloader()] == [(2, 16), (2, 16)]
 
 
-@pytest.fixture(scope="module")
-def trained(scan_file, tmp_path_factory) -> RunDir:
-    return train(
-        TrainingConfig(
-            train_data_file=[scan_file],
-            output_dir=tmp_path_factory.mktemp("trained") / "run",
-            max_epochs=2,
-            gridsize=4,
-            accelerator="cpu",
-            quiet=True,
-        )
-    )
-
-
 def test_two_processes_reconstruct_the_image_of_one(trained, scan_file, tmp_path):
     """Eight regions by the network in batches of three, and an epoch of refinement. Only the order
     of its sums differs, in single precision, which two epochs multiply to below a thousandth.

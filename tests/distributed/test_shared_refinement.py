@@ -16,10 +16,8 @@ import pytest
 import torch
 from shared_refinement import refined
 
-from ptycho_torch.config import TrainingConfig
 from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.io.run_dir import RunDir
-from ptycho_torch.train import train
 
 PROGRAM = Path(__file__).with_name("shared_refinement.py")
 EPOCHS = 3
@@ -92,20 +90,6 @@ def test_two_processes_find_what_one_finds(alone, tmp_path):
 def test_more_processes_than_a_batch_has_patterns_find_it_too(alone):
     """Batches of eight to nine patterns, of which most processes own none."""
     assert_shared(alone, by_threads(13))
-
-
-@pytest.fixture(scope="module")
-def trained(scan_file, tmp_path_factory):
-    return train(
-        TrainingConfig(
-            train_data_file=[scan_file],
-            output_dir=tmp_path_factory.mktemp("trained") / "run",
-            max_epochs=1,
-            gridsize=4,
-            accelerator="cpu",
-            quiet=True,
-        )
-    )
 
 
 def wait_until(condition, limit_s):
