@@ -17,7 +17,7 @@ from ptycho_torch.refinement.measurement_refiner import (
     MeasurementOptions,
     MeasurementRefiner,
 )
-from ptycho_torch.refinement.pattern_store import in_file, in_memory
+from ptycho_torch.refinement.pattern_store import fits_in_memory, in_file, in_memory
 from ptycho_torch.refinement.positions import search_lost
 from ptycho_torch.refinement.probe_retrieval import refine_from_uniform
 
@@ -37,19 +37,36 @@ def from_file(monkeypatch):
     monkeypatch.setattr(pattern_store, "IN_MEMORY_BYTES", 0)
 
 
-def blocks():
-    return torch.arange(7 * 6 * 5, dtype=torch.float32).reshape(7, 6, 5).split(3)
+def blocks(dtype):
+    return torch.arange(7 * 6 * 5, dtype=dtype).reshape(7, 6, 5).split(3)
 
 
-def test_both_stores_give_the_patterns_of_any_rows_as_copies():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_both_stores_give_the_patterns_of_any_rows_as_copies(dtype):
     rows = torch.tensor([6, 0, 3, 3])
-    stores = in_memory(blocks(), 7, blocks()[0]), in_file(blocks(), blocks()[0])
-    for store in stores:
+    made = blocks(dtype)
+    for store in (in_memory(made, 7, made[0]), in_file(made, made[0])):
         for one in (store, store.prepared(torch.sqrt)):
-            expected = torch.cat(blocks())[rows]
+            expected = torch.cat(made)[rows]
             expected = expected if one is store else expected.sqrt()
+            assert one.read(rows).dtype == dtype
             assert torch.equal(one.read(rows).add_(1), expected + 1)
             assert torch.equal(one.read(rows), expected)
+
+
+def test_patterns_stay_in_memory_up_to_a_limit_of_the_host_or_a_share_of_the_device(monkeypatch):
+    limit, free = pattern_store.IN_MEMORY_BYTES, 2**30
+    assert fits_in_memory(limit, torch.device("cpu"))
+    assert not fits_in_memory(limit + 1, torch.device("cpu"))
+    asked = []
+    monkeypatch.setattr(
+        torch.cuda, "mem_get_info", lambda one: asked.append(one) or (free, 4 * free)
+    )
+    gpu = torch.device("cuda", 1)
+    share = int(pattern_store.DEVICE_SHARE * free)
+    assert fits_in_memory(share, gpu)
+    assert not fits_in_memory(share + 1, gpu)
+    assert asked == [gpu, gpu]
 
 
 def test_an_image_from_the_file_has_the_bits_of_one_from_memory(scan, from_file):
