@@ -42,7 +42,7 @@ from ptycho_torch.inference import reconstruct
 from ptycho_torch.io.run_dir import RunDir
 from ptycho_torch.io.writers import write_scan
 from ptycho_torch.refinement import RefineOptions, refine
-from ptycho_torch.refinement.step import WAVE_BUDGET
+from ptycho_torch.refinement.prepared_patterns import WAVE_BUDGET
 from ptycho_torch.train import train
 from ptycho_torch.train.module import NOISE_LOSS
 

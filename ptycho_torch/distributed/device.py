@@ -38,8 +38,10 @@ def require_determinism(required: bool) -> None:
     """Refuse operations that may give other bits each time, or allow them again.
 
     It does what `torch.use_deterministic_algorithms` does, without the setting of torch's compiler:
-    to import the compiler takes as long as to import torch, and nothing here is compiled.
+    to import the compiler takes as long as to import torch, and nothing here is compiled. Nor is
+    new memory filled, which takes a launch for each tensor.
     """
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_deterministic_debug_mode("error" if required else "default")
 
 

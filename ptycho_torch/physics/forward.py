@@ -12,8 +12,10 @@ and their adjoints to the exit waves, and from there to object, probe and positi
 from dataclasses import dataclass
 
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
+from ptycho_torch.physics.exact_sums import sums_at
 from ptycho_torch.physics.incoherent import coherent_sum, incoherent_sum, squared_modulus
 from ptycho_torch.physics.patches import (
     add_patches,
@@ -24,6 +26,10 @@ from ptycho_torch.physics.patches import (
 )
 from ptycho_torch.physics.probe_shift import shift_probe
 from ptycho_torch.physics.propagation import FarField, Propagator
+
+ROUND_OFF = (
+    16  # of Fourier transforms of a canvas, in units of the last digit of its brightest pixel
+)
 
 
 @dataclass(frozen=True)
@@ -266,7 +272,36 @@ def illumination_nearest_pixel(
         Real, (B, Y, X), in photons.
     """
     power = incoherent_sum(probe)
-    light = power.new_zeros(len(power), *canvas_shape)
-    for canvas, patch, corners in zip(light, power, corners_px.round().long(), strict=True):
-        add_patches(canvas, patch.expand(len(corners), -1, -1), corners)
+    each = zip(corners_px.round().long(), power, strict=True)
+    return torch.stack([_light_of(corners, patch, canvas_shape) for corners, patch in each])
+
+
+def _light_of(corners: Tensor, power: Tensor, canvas_shape: tuple[int, int]) -> Tensor:
+    """Photons on each pixel of a canvas, for corners (C, 2) and the light of a patch, (H, W)."""
+    if power.device.type != "cpu":
+        return light_by_convolution(corners, power, canvas_shape)
+    light = power.new_zeros(canvas_shape)
+    add_patches(light, power.expand(len(corners), -1, -1), corners)
     return light
+
+
+def light_by_convolution(corners: Tensor, power: Tensor, canvas_shape: tuple[int, int]) -> Tensor:
+    """The same patch at many corners, by Fourier transforms of the canvas.
+
+    Args:
+        corners: Int64, (C, 2).
+        power: Real, (H, W), at least 0.
+        canvas_shape: ``(Y, X)``, which must hold all patches.
+
+    Returns:
+        Real, (Y, X); zero where it is not larger than the round-off of the transforms.
+    """
+    rows, columns = canvas_shape
+    ones = power.new_ones(len(corners))
+    index = corners[:, 0] * columns + corners[:, 1]
+    points = sums_at(ones, index, rows * columns, len(corners)).reshape(rows, columns)
+    shape = [next_fast_len(size, real=True) for size in canvas_shape]
+    product = torch.fft.rfft2(points, s=shape) * torch.fft.rfft2(power, s=shape)
+    light = torch.fft.irfft2(product, s=shape)[:rows, :columns]
+    dark = light < ROUND_OFF * torch.finfo(light.dtype).eps * light.max()
+    return light.masked_fill(dark, 0)

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from ptycho_torch.physics.exact_sums import sums_at, values_at
+
 INDEXED_PIXELS = 2**24  # whose indices are in memory at once, 128 MB
 
 
@@ -79,7 +81,8 @@ def extract_patches(canvas: Tensor, indices: Tensor) -> Tensor:
     Returns:
         Patches, complex, (B, C, H, W).
     """
-    return canvas.reshape(-1).gather(0, indices.reshape(-1)).reshape(indices.shape)
+    flat = indices.reshape(-1)
+    return values_at(canvas.reshape(-1), flat, indices.shape[1]).reshape(indices.shape)
 
 
 def place_patches(patches: Tensor, indices: Tensor, canvas_shape: tuple[int, int]) -> Tensor:
@@ -94,16 +97,15 @@ def place_patches(patches: Tensor, indices: Tensor, canvas_shape: tuple[int, int
         Canvases of the dtype of ``patches``, (B, Y, X), zero where no patch lies.
     """
     shape = (indices.shape[0], *canvas_shape)
-    total = patches.new_zeros(math.prod(shape))
-    return total.scatter_add_(0, indices.reshape(-1), patches.reshape(-1)).reshape(shape)
+    total = sums_at(patches.reshape(-1), indices.reshape(-1), math.prod(shape), indices.shape[1])
+    return total.reshape(shape)
 
 
 def add_patches(canvas: Tensor, patches: Tensor, corners: Tensor) -> None:
     """Add patches to a contiguous canvas in place, each at its corner.
 
     On the CPU patch after patch, which is several times faster than by an index of every pixel. On
-    other devices by such an index, in a few launches; there the order of the sums, and with it the
-    last bits, is free unless `torch.use_deterministic_algorithms` is on.
+    other devices by such an index, in a few launches.
 
     Args:
         canvas: (Y, X).
@@ -128,4 +130,4 @@ def add_patches(canvas: Tensor, patches: Tensor, corners: Tensor) -> None:
     at_once = max(1, INDEXED_PIXELS // (height * width))
     for some, placed in zip(corners.split(at_once), patches.split(at_once), strict=True):
         pixels = _pixels_of(some, (height, width), columns)
-        flat.index_add_(0, pixels.reshape(-1), placed.reshape(-1))
+        flat += sums_at(placed.reshape(-1), pixels.reshape(-1), len(flat), len(some))

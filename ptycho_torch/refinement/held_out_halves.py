@@ -32,10 +32,11 @@ from ptycho_torch.refinement.prepared_patterns import (
     PreparedPatterns,
     expected_counts,
     parts_of,
+    patterns_at_once,
     shift_basis,
     subset_of,
 )
-from ptycho_torch.refinement.step import Observer, State, descent_of, patterns_at_once
+from ptycho_torch.refinement.step import Observer, State, descent_of
 
 FITTING_STEPS = 8  # of position and flux of the held-out patterns, with the object as it is
 STANDARD_ERRORS = 2.0  # by which a score must fall to count as better

@@ -31,8 +31,10 @@ from ptycho_torch.refinement.prepared_patterns import (
     prediction_of,
     shift_basis,
 )
+from ptycho_torch.refinement.recorded_steps import can_be_recorded, replay_steps
 from ptycho_torch.refinement.refine_options import RefineOptions
 from ptycho_torch.refinement.step import (
+    Batch,
     Observer,
     State,
     StepSettings,
@@ -246,8 +248,8 @@ class RefinementLoop:
         """The score of each held-out pattern, float64."""
         basis = shift_basis(self.patterns, state.probe, state.components)
         sums = self.held_out.new_zeros(len(self.patterns), 6, dtype=torch.float64)
-        for one in self.own_held_out:
-            sums[one] = misfit_sums(self.patterns, state.obj, basis, one[None], 1)
+        own = self.own_held_out
+        sums[own] = misfit_sums(self.patterns, state.obj, basis, own)
         self.patterns.share(sums)
         each = [prediction_of(self.patterns, one) for one in sums[self.held_out].tolist()]
         return torch.tensor([self._score(one) for one in each], dtype=torch.float64)
@@ -303,7 +305,8 @@ def run_epoch(
     # the only numbers that the host needs of the device in an epoch
     typical, beams = torch.stack([light.typical, light.beams]).tolist()
     prior = min(settings.smoothness, TUNING.max_prior_share * typical) * settings.dispersion
-    for batch in sparse_batches(patterns, work, beams, rng):
+
+    def step(batch: Batch) -> None:
         one = StepSettings(
             batches=len(work) / batch.size,
             step=settings.step,
@@ -311,6 +314,13 @@ def run_epoch(
             update_probe=settings.update_probe,
         )
         step_on_batch(patterns, state, batch.own, light, one, observers)
+
+    batches = list(sparse_batches(patterns, work, beams, rng))
+    if can_be_recorded(patterns):
+        replay_steps(step, batches, patterns.like.device)
+    else:
+        for batch in batches:
+            step(batch)
     if observers:
         patterns.share_parameters()
     if settings.update_probe and len(state.probe) > 1:

@@ -23,7 +23,10 @@ from ptycho_torch.physics.least_squares import least_squares
 from ptycho_torch.refinement.prepared_patterns import (
     PreparedPatterns,
     expected_counts,
+    modes_of,
+    pair,
     parts_of,
+    patterns_at_once,
     placed_at,
     shift_basis,
     subset_of,
@@ -145,7 +148,7 @@ def move(
 def within(centres: Tensor, patterns: PreparedPatterns, canvas_shape: tuple[int, int]) -> Tensor:
     """The nearest positions (B, 2) whose patches lie on the canvas ``(Y, X)``."""
     half = patterns.half
-    return torch.minimum(centres.maximum(half), half.new_tensor(canvas_shape) - half)
+    return torch.minimum(centres.maximum(half), pair(canvas_shape, half.device) - half)
 
 
 def apply_affine(patterns: PreparedPatterns, state: State, affine: Tensor, middle: Tensor) -> bool:
@@ -229,12 +232,10 @@ def search_lost(patterns: PreparedPatterns, state: State, index: Tensor) -> int:
     return int(found)
 
 
-def misfit_of_each(
-    patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor, batch: int = 64
-) -> Tensor:
+def misfit_of_each(patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor) -> Tensor:
     """Misfit of some own patterns, relative to the photons of each, (B,)."""
     found = [patterns.like.new_empty(0)]
-    for some in parts_of(index, batch):
+    for some in parts_of(index, patterns_at_once(patterns, modes_of(patterns, basis))):
         misfit = patterns.noise.misfit(
             expected_counts(patterns, obj, basis, some), patterns.measured_at(some)
         )

@@ -46,6 +46,9 @@ from ptycho_torch.refinement.pattern_store import (
 )
 
 SHIFT_NODES = 3  # per axis; interpolation between 3 x 3 shifts has an error of 4e-7 of the energy
+# Detector pixels x modes that are computed at once: on the CPU, what stays in its cache; on other
+# devices, whose launches cost more than their work, what fits into their memory many times.
+WAVE_BUDGET = {"cpu": 2**19, "other": 2**24}
 # Mean counts per pixel; above, roots of counts have a constant variance.
 POISSON_BELOW_COUNTS = 10.0
 
@@ -109,7 +112,7 @@ class PreparedPatterns:
     @property
     def half(self) -> Tensor:
         """Half of the shape, ``(y, x)``, float64, (2,)."""
-        return torch.tensor(self.shape, dtype=torch.float64, device=self.like.device) / 2
+        return pair(self.shape, self.like.device) / 2
 
     @property
     def centres(self) -> Tensor:
@@ -278,6 +281,11 @@ def read_photons(
     return in_file(photons(), like), total
 
 
+def pair(values: tuple[int, int], device: torch.device) -> Tensor:
+    """Two numbers on a device, float64, (2,), without a copy from the host, which a GPU awaits."""
+    return torch.cat([torch.full((1,), one, dtype=torch.float64, device=device) for one in values])
+
+
 def owners_of(positions_px: NDArray[np.float64], world_size: int) -> Tensor:
     """Rank of the process that owns each pattern: that of its compact region, int64, (N,)."""
     owner = torch.zeros(len(positions_px), dtype=torch.int64)
@@ -345,6 +353,11 @@ def shift_basis(patterns: PreparedPatterns, probe: Tensor, components: Tensor) -
     return torch.view_as_real(shifted).reshape(shifted.shape[0] * shifted.shape[1], -1)
 
 
+def modes_of(patterns: PreparedPatterns, basis: Tensor) -> int:
+    """The number of modes in a `shift_basis`."""
+    return basis.shape[1] // (2 * math.prod(patterns.shape))
+
+
 def probes_at(patterns: PreparedPatterns, weights: Tensor, basis: Tensor) -> Tensor:
     """Probe at the fraction of each position, complex, (B, M, H, W)."""
     return torch.view_as_complex((weights @ basis).reshape(len(weights), -1, *patterns.shape, 2))
@@ -396,9 +409,7 @@ class Prediction:
     dispersion: float
 
 
-def predict(
-    patterns: PreparedPatterns, obj: Tensor, basis: Tensor, own: Tensor, batch: int = 32
-) -> Prediction:
+def predict(patterns: PreparedPatterns, obj: Tensor, basis: Tensor, own: Tensor) -> Prediction:
     """How well some patterns are predicted; see `expected_counts`.
 
     Args:
@@ -406,9 +417,8 @@ def predict(
         obj: Complex, (Y, X).
         basis: From `shift_basis`.
         own: Those of the patterns that this process owns, (n,).
-        batch: How many are computed at once.
     """
-    sums = misfit_sums(patterns, obj, basis, own, batch)
+    sums = misfit_sums(patterns, obj, basis, own).sum(0)
     patterns.comm.sum(sums)
     return prediction_of(patterns, sums.tolist())
 
@@ -420,25 +430,32 @@ def prediction_of(patterns: PreparedPatterns, sums: Sequence[float]) -> Predicti
     return Prediction(amplitude / (total or 1.0), summed / (count * good), misfit / (noise or 1.0))
 
 
-def misfit_sums(
-    patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor, batch: int
-) -> Tensor:
-    """The sums that `prediction_of` divides, over patterns of this process, float64, (6,)."""
-    sums = torch.zeros(6, dtype=torch.float64, device=obj.device)
-    sums[-1] = len(index)
-    for some in parts_of(index, batch):
+def misfit_sums(patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor) -> Tensor:
+    """The sums that `prediction_of` divides, of each pattern of this process, float64, (B, 6)."""
+    sums = torch.ones(len(index), 6, dtype=torch.float64, device=obj.device)
+    at_once = patterns_at_once(patterns, modes_of(patterns, basis))
+    for some, result in zip(parts_of(index, at_once), parts_of(sums, at_once), strict=True):
         intensity = expected_counts(patterns, obj, basis, some)
         counts = patterns.counts(some)
         if patterns.mask is not None:
             intensity = intensity * patterns.mask
-        amplitude = (intensity.sqrt() - patterns.amplitudes(some)).square().sum()
-        noise = (intensity / (intensity + 1)).sum()
-        misfit = ((counts - intensity).square() / (intensity + 1)).sum()
-        parts = (amplitude, counts.sum(), deviance(intensity, counts).sum(), misfit, noise)
-        sums[:-1] += torch.stack(parts).double()
+        parts = (
+            (intensity.sqrt() - patterns.amplitudes(some)).square(),
+            counts,
+            deviance(intensity, counts),
+            (counts - intensity).square() / (intensity + 1),
+            intensity / (intensity + 1),
+        )
+        result[:, :-1] = torch.stack([part.sum((1, 2)) for part in parts], dim=1).double()
     return sums
 
 
 def parts_of(index: Tensor, at_once: int) -> Sequence[Tensor]:
     """Some patterns in turn, so many at once; no part where there is none."""
     return index.split(at_once) if len(index) else ()
+
+
+def patterns_at_once(patterns: PreparedPatterns, modes: int) -> int:
+    """How many patterns are computed at once."""
+    budget = WAVE_BUDGET["cpu" if patterns.like.device.type == "cpu" else "other"]
+    return max(1, budget // (modes * math.prod(patterns.shape)))

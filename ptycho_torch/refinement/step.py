@@ -1,6 +1,5 @@
 """One accelerated step of object and probe on a batch of far-apart patterns."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ptycho_torch.data.grouping import compact_regions
 from ptycho_torch.physics.forward import illumination_nearest_pixel
@@ -21,12 +21,11 @@ from ptycho_torch.refinement.prepared_patterns import (
     PreparedPatterns,
     illuminated_patches,
     parts_of,
+    patterns_at_once,
     shift_basis,
 )
 
-# Detector pixels x modes that are computed at once: on the CPU, what stays in its cache; on other
-# devices, whose launches cost more than their work, what fits into their memory many times.
-WAVE_BUDGET = {"cpu": 2**19, "other": 2**25}
+SAME_REGIONS = 0.05  # relative difference of a number of regions from the one that is wanted
 
 
 @dataclass(frozen=True)
@@ -173,9 +172,30 @@ class WorkingSet:
     own: Tensor
     host_index: Tensor
     host_places: NDArray[np.float64]
+    _regions: dict[int, tuple[Tensor, list[int]]] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self.host_index)
+
+    def regions(self, wanted: int) -> tuple[Tensor, list[int]]:
+        """All of them in about as many compact regions as wanted.
+
+        The number that is wanted changes a little from epoch to epoch, and to make regions takes
+        long beside an epoch on a GPU. So some that were made stay, up to `SAME_REGIONS`.
+
+        Returns:
+            One region in a row, filled up with -1, int64, on the CPU, (count, L), and their sizes.
+        """
+        for count, made in self._regions.items():
+            if abs(count - wanted) <= SAME_REGIONS * wanted:
+                return made
+        each = [
+            self.host_index[torch.from_numpy(region)]
+            for region in compact_regions(self.host_places, wanted)
+        ]
+        rows = pad_sequence(each, batch_first=True, padding_value=-1)
+        self._regions[wanted] = rows, [*map(len, each)]
+        return self._regions[wanted]
 
 
 def working_set(patterns: PreparedPatterns, index: Tensor) -> WorkingSet:
@@ -258,13 +278,10 @@ def sparse_batches(
     """
     wanted = min(len(work) // (8 if patterns.poisson else 12), TUNING.usual_batch)
     size = max(wanted, round(TUNING.cover * beams), 4)
-    groups = [
-        work.host_index[torch.from_numpy(region)]
-        for region in compact_regions(work.host_places, min(size, len(work)))
-    ]
-    drawn = torch.full((len(groups), max(map(len, groups))), -1)  # those of a group in a row
-    for row, group in zip(drawn, groups, strict=True):
-        row[: len(group)] = group[torch.randperm(len(group), generator=rng)]
+    regions, sizes = work.regions(min(size, len(work)))
+    shuffles = [torch.randperm(one, generator=rng) for one in sizes]
+    places = pad_sequence(shuffles, batch_first=True, padding_value=regions.shape[1] - 1)
+    drawn = regions.gather(1, places)  # those of a region in a row
     order = torch.randperm(drawn.shape[1], generator=rng)
     batches = [column[column >= 0] for column in drawn.T[order]]
     own = [batch[patterns.owner[batch] == patterns.comm.rank] for batch in batches]
@@ -333,14 +350,8 @@ def step_on_batch(
         state.probe_velocity.mul_(TUNING.momentum).add_(
             boosted, alpha=TUNING.probe_step * settings.step
         )
-        state.probe = state.probe + state.probe_velocity[0]
-        state.components = state.components + state.probe_velocity[1:]
-
-
-def patterns_at_once(patterns: PreparedPatterns, modes: int) -> int:
-    """How many patterns are computed at once."""
-    budget = WAVE_BUDGET["cpu" if patterns.like.device.type == "cpu" else "other"]
-    return max(1, budget // (modes * math.prod(patterns.shape)))
+        state.probe.add_(state.probe_velocity[0])
+        state.components.add_(state.probe_velocity[1:])
 
 
 def descent_of(patterns: PreparedPatterns, obj: Tensor, basis: Tensor, index: Tensor) -> Descent:

@@ -11,6 +11,7 @@ from ptycho_torch.physics.forward import (
     diffraction_intensity,
     illumination,
     illumination_nearest_pixel,
+    light_by_convolution,
     object_gradient,
     position_gradient,
     predict_counts,
@@ -316,6 +317,18 @@ def test_coverage_is_the_illumination_where_positions_are_whole_pixels():
         illumination_nearest_pixel(corners + 0.4, probe, (12, 12)),
         illumination_nearest_pixel(corners, probe, (12, 12)),
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_light_by_transforms_is_the_sum_of_patches(dtype):
+    """Also where patches reach the borders of the canvas, and no light where none fell."""
+    corners = torch.tensor([[0, 0], [7, 8], [7, 8], [0, 8], [3, 2]])
+    power = torch.rand(5, 4, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros(12, 13, dtype=dtype)
+    add_patches(expected, power.expand(len(corners), -1, -1), corners)
+    light = light_by_convolution(corners, power, (12, 13))
+    assert torch.equal(light == 0, expected == 0)
+    torch.testing.assert_close(light, expected, rtol=0, atol=20 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("loss", [poisson_loss, amplitude_loss])

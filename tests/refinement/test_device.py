@@ -14,6 +14,7 @@ import torch
 import torch._functorch.config as functorch_config
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import ptycho_torch.refinement.loop as loop_module
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.evaluation.metrics.residuals import pattern_residuals
 from ptycho_torch.refinement import RefineOptions
@@ -140,7 +141,7 @@ def test_all_steps_of_an_epoch_stay_on_another_device(made, fresnel_number, monk
         background.finish_epoch()
         remove_described_elsewhere(state)
         basis = shift_basis(patterns, state.probe, state.components)
-        sums = misfit_sums(patterns, state.obj, basis, index, 8)
+        sums = misfit_sums(patterns, state.obj, basis, index)
         misfits = misfit_of_each(patterns, state.obj, basis, index)
         assert all_elsewhere(patterns, state, light, positions.affine)
         assert sums.device == misfits.device == ELSEWHERE
@@ -206,3 +207,29 @@ def test_a_gpu_gives_the_residuals_of_the_cpu(made):
     )
     np.testing.assert_allclose(on_gpu.misfit, on_cpu.misfit, rtol=1e-3)
     assert on_gpu.chi2_per_dof == pytest.approx(on_cpu.chi2_per_dof, rel=1e-3)
+
+
+@gpu
+@needs_gpu
+@torch.no_grad()
+def test_a_recorded_epoch_has_the_bits_of_the_epoch(made, monkeypatch):
+    """With everything that is refined, and twice, so that recorded steps are there already."""
+    scan = replace(made.scan, flux=np.ones(64), background=np.full((32, 32), 0.1, np.float32))
+    objects = {}
+    for recorded in (True, False):
+        with monkeypatch.context() as patch:
+            if not recorded:
+                patch.setattr(loop_module, "can_be_recorded", lambda _: False)
+            device = torch.device("cuda")
+            obj = torch.from_numpy(made.truth.object)
+            origin = torch.from_numpy(made.truth.origin_yx)
+            patterns = prepare(scan, origin, tuple(obj.shape), device)
+            state = first_state(scan, torch.ones_like(obj), 2, device)
+            rng = torch.Generator().manual_seed(0)
+            settings = EpochSettings(step=0.5, smoothness=120.0, update_probe=True)
+            observers = observers_of(patterns, state)
+            for _ in range(2):
+                work = working_set(patterns, torch.arange(60))
+                run_epoch(patterns, state, work, settings, rng=rng, observers=observers)
+            objects[recorded] = state.obj.cpu(), state.probe.cpu(), patterns.centres.cpu()
+    assert all(map(torch.equal, objects[True], objects[False]))
