@@ -8,6 +8,7 @@ from ptycho_torch.config.registry import GENERATORS, load
 from ptycho_torch.data.grouping import join_groups, make_group
 from ptycho_torch.data.scan import Group
 from ptycho_torch.generators import build_generator
+from ptycho_torch.generators.unrolled import doubled, doubled_by_convolution
 from ptycho_torch.physics.forward import predict_counts, scan_layout
 from ptycho_torch.physics.noise import poisson_loss
 
@@ -116,3 +117,14 @@ def test_unrolled_takes_any_number_of_patterns(simulation):
     for members in ([5], list(range(40))):
         group: Group = make_group(simulation.scan, members)
         assert draw(unrolled, group).shape == (1, *group.canvas_shape())
+
+
+def test_doubling_by_a_convolution_is_that_of_torch():
+    """And so is its derivative, at the borders too."""
+    rng = torch.Generator().manual_seed(0)
+    image = torch.randn(2, 3, 6, 7, generator=rng, requires_grad=True)
+    change = torch.randn(2, 3, 12, 14, generator=rng)
+    results = [function(image) for function in (doubled, doubled_by_convolution)]
+    slopes = [torch.autograd.grad(result, image, change)[0] for result in results]
+    torch.testing.assert_close(*results, rtol=0, atol=1e-6)  # single precision
+    torch.testing.assert_close(*slopes, rtol=0, atol=4e-6)  # sums of sixteen

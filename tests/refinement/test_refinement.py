@@ -20,7 +20,12 @@ from ptycho_torch.physics.probe_shift import shift_probe
 from ptycho_torch.refinement import RefineOptions, draw_held_out, mode_gain, refine, step
 from ptycho_torch.refinement.joint_refinement import refine_reconstruction
 from ptycho_torch.refinement.loop import TUNING
-from ptycho_torch.refinement.prepared_patterns import predict, prepare, shift_basis
+from ptycho_torch.refinement.prepared_patterns import (
+    WAVE_BUDGET,
+    predict,
+    prepare,
+    shift_basis,
+)
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +261,17 @@ def test_batches_use_every_pattern_once_and_spread(bright):
     assert min(spread) > 0.5 * patterns.corners.double().std(dim=0).min()
 
 
+def test_regions_stay_while_about_as_many_are_wanted(bright):
+    """To make them takes long beside an epoch on a GPU."""
+    work = step.working_set(prepared(bright), torch.arange(100))
+    made, sizes = work.regions(40)
+    assert sum(sizes) == 100
+    assert torch.equal(made[made >= 0].sort().values, work.host_index)
+    assert work.regions(39)[0] is work.regions(42)[0] is made
+    assert len(work.regions(37)[0]) == 37
+    assert len(work.regions(40)[0]) == 40
+
+
 def test_a_large_scan_converges_as_a_small_one(bright):
     """Batches that leave most of a large object alone would let momentum carry it away."""
     large = simulate_scan(photons=1e8, n_side=80, step_px=3.0, pattern_size=32, seed=4)
@@ -272,7 +288,7 @@ def test_a_batch_that_is_worked_off_in_parts_is_the_same_batch(dim, monkeypatch)
     patterns, probe = prepared(dim), torch.from_numpy(dim.scan.probe)
     index, states = torch.arange(0, 196, 10), []
     for together in (20, 3):
-        monkeypatch.setitem(step.WAVE_BUDGET, "cpu", 2 * together * 32 * 32)
+        monkeypatch.setitem(WAVE_BUDGET, "cpu", 2 * together * 32 * 32)
         state = step.State(torch.from_numpy(empty(dim)), add_modes(probe, 2))
         light = step.illumination_of(patterns, state, index)
         settings = step.StepSettings(batches=1.0, step=0.5, prior=0.0, update_probe=True)
