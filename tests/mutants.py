@@ -348,6 +348,20 @@ MUTANTS = [
         "tests/refinement/test_pattern_store.py",
     ),
     Mutant(
+        "sums of whole multiples that overflow",
+        "physics/exact_sums.py",
+        "SUM_BITS - math.ceil(math.log2(max(terms, 1)))",
+        "SUM_BITS",
+        "tests/physics/test_exact_sums.py",
+    ),
+    Mutant(
+        "a batch replayed by the step of another size",
+        "refinement/recorded_steps.py",
+        "recorded[size].replay(batch)",
+        "next(iter(recorded.values())).replay(batch)",
+        "tests/refinement/test_recorded_steps.py",
+    ),
+    Mutant(
         "the affine part of the positions left in",
         "refinement/positions.py",
         "self.affine.add(slopes, products)",

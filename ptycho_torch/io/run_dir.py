@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
+from ptycho_torch import __version__
 from ptycho_torch.config.yaml_file import read_yaml
 from ptycho_torch.errors import InputError, NotTrustedError
 from ptycho_torch.io.files import PART
@@ -105,10 +106,10 @@ CONFIG_KEYS = {  # what tells whose config.yaml it is; one that a user wrote has
 
 
 def provenance() -> dict[str, str]:
-    """Versions of what computed the run."""
-    packages = ("ptycho_torch", "torch", "lightning", "numpy")
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in packages
+    """Versions of what computed the run. The package itself need not be installed."""
+    own = {"python": platform.python_version(), "ptycho_torch": __version__}
+    return own | {
+        name: importlib.metadata.version(name) for name in ("torch", "lightning", "numpy")
     }
 
 

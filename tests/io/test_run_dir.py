@@ -2,9 +2,14 @@
 
 import contextlib
 import os
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+import ptycho_torch
 from ptycho_torch import cli
 from ptycho_torch.config.commands import COMMANDS
 from ptycho_torch.errors import InputError, NotTrustedError
@@ -284,3 +289,19 @@ def test_a_configuration_that_is_given_is_not_overwritten(trained, scan_file, tm
     words = ["--config", str(config), "--overwrite", "--quiet"]
     assert train(scan_file, tmp_path, *words) == 2
     assert config.read_bytes() == (trained / "config.yaml").read_bytes()
+
+
+def test_a_run_needs_no_installed_package(tmp_path):
+    """As from a copy of the code on a machine whose torch is that of its GPU."""
+    packages = Path(np.__file__).parents[1]
+    for one in packages.iterdir():
+        if "ptycho_torch" not in one.name:
+            (tmp_path / one.name).symlink_to(one)
+    (tmp_path / "ptycho_torch").symlink_to(Path(ptycho_torch.__file__).parent)
+    script = "from ptycho_torch.io.run_dir import provenance; print(provenance()['ptycho_torch'])"
+    command = [sys.executable, "-S", "-c", script]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    output = subprocess.run(
+        command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    assert output.strip() == ptycho_torch.__version__
