@@ -178,7 +178,8 @@ def test_the_score_of_several_patterns_is_that_of_each(patterns, made):
     basis = shift_basis(patterns, state.probe, state.components)
     each = [predict(patterns, state.obj, basis, torch.tensor([n])) for n in (3, 11, 20, 33)]
     expected = [one.deviance if patterns.poisson else one.r for one in each]
-    assert loop._scores(state).tolist() == pytest.approx(expected)
+    # the round-off of single precision: of several patterns, torch adds in another order
+    assert loop._scores(state).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,12 @@ from ptycho_torch.refinement.measurement_refiner import (
     MeasurementRefiner,
 )
 from ptycho_torch.refinement.positions import misfit_of_each
-from ptycho_torch.refinement.prepared_patterns import expected_counts, prepare, shift_basis
+from ptycho_torch.refinement.prepared_patterns import (
+    WAVE_BUDGET,
+    expected_counts,
+    prepare,
+    shift_basis,
+)
 from ptycho_torch.refinement.probe_retrieval import (
     CURVATURES,
     WIDEST_BEAM,
@@ -323,14 +328,17 @@ def test_what_belongs_to_a_pattern_alone_is_fitted_to_its_first_half_and_given_t
     assert FITTING_STEPS > 4  # STEP leaves 0.3 of an error each time
 
 
-@pytest.mark.parametrize("batch", [2, 64])
-def test_the_misfit_of_each_pattern_is_that_of_good_pixels_by_its_photons(made, known, batch):
+@pytest.mark.parametrize("at_once", [2, 64])
+def test_the_misfit_of_each_pattern_is_that_of_good_pixels_by_its_photons(
+    made, known, at_once, monkeypatch
+):
+    monkeypatch.setitem(WAVE_BUDGET, "cpu", at_once * 16 * 16)
     state, index = state_of(made), torch.tensor([1, 5, 8])
     basis = shift_basis(known, state.probe, state.components)
     intensity = expected_counts(known, state.obj, basis, index)
     misfit = (intensity.sqrt() - known.amplitudes(index)).square() * known.mask
     expected = misfit.sum((1, 2)) / known.counts(index).sum((1, 2))
-    found = misfit_of_each(known, state.obj, basis, index, batch)
+    found = misfit_of_each(known, state.obj, basis, index)
     torch.testing.assert_close(found, expected)
 
 
