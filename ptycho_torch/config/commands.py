@@ -25,12 +25,12 @@ COMMANDS = {
     ),
     "train": Command(
         "ptycho_torch.config.command_options:TrainingConfig",
-        "ptycho_torch.train.fit:fit",
+        "ptycho_torch.train:train",
         "train a generator on measured patterns",
     ),
     "infer": Command(
         "ptycho_torch.config.command_options:InferenceConfig",
-        "ptycho_torch.inference.workflow:run_inference",
+        "ptycho_torch.inference:reconstruct",
         "reconstruct a scan with a trained generator",
     ),
     "live": Command(

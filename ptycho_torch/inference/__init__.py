@@ -20,7 +20,10 @@ def reconstruct(config: InferenceConfig) -> RunDir:
         InputError: If a file, a value or the folder cannot be used.
         RunError: If the reconstruction is flat.
     """
-    # torch takes seconds to import; --help does not wait for it
+    # torch takes seconds to import; --help and a mistyped path do not wait for it
+    from ptycho_torch.io.readers import files_read
+
+    files_read(config.test_data, config)
     from ptycho_torch.inference.workflow import run_inference
 
     return run_inference(config)

@@ -27,7 +27,12 @@ def train(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunD
         InputError: If a file, a value or the folder cannot be used.
         RunError: If the training diverged.
     """
-    # torch and Lightning take seconds to import; --help does not wait
+    # torch and Lightning take seconds to import; --help and a mistyped path do not wait
+    from ptycho_torch.io.readers import files_read, scans_in
+
+    given = [*config.train_data_file, *filter(None, [config.test_data_file])]
+    for path in (one for each in given for one in scans_in(each)):
+        files_read(path, config)
     from ptycho_torch.train.fit import fit
 
     return fit(config, callbacks=callbacks)

@@ -55,6 +55,28 @@ def test_missing_and_unknown_flags_end_with_status_2(main, one_sentence):
     one_sentence()
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train", ["--train_data_file", "none.npz"]),
+        ("train", ["--train_data_file", "here.npz", "--test_data_file", "none.npz"]),
+        ("inference", ["--model_path", "here.npz", "--test_data", "none.npz"]),
+    ],
+)
+def test_a_mistyped_path_does_not_wait_for_torch(tmp_path, command, words):
+    (tmp_path / "here.npz").write_bytes(b"PK")
+    script = (
+        f"import sys; from ptycho_torch.{command} import main\n"
+        f"print(main({[*words, '--output_dir', 'out']}), 'torch' in sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ended.stdout.split() == ["2", "False"]
+    assert ended.stderr.startswith("error: none.npz: no such file")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, scan_file, one_sentence):
     blocker = tmp_path / "file"
     blocker.write_text("in the way")
