@@ -1,11 +1,18 @@
-"""Mutants of `make mutation` that change nothing that can be seen, and why.
+"""Mutants of `make mutation` that change nothing that can be seen, and why."""
 
-The key is the module, the function, and the lines as the mutant has them.
-"""
+# Patterns of the changed lines, in any module.
+EQUIVALENT_KINDS: tuple[tuple[str, str], ...] = (
+    (
+        r"strict=(None|False)\)",
+        "the two are of one length by construction; `strict` raises an error where they are not",
+    ),
+    (r"torch\.meshgrid\(y, x, \)", "the order of torch today, with a warning that it may change"),
+)
 
 _ENUM = "tifffile takes the names of these constants in any case"
 _WHOLE = "whole numbers take the number type of the power in the next line"
 
+# The key is the module, the function, and the lines as the mutant has them.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
         "physics/probe_modes.py",
@@ -62,4 +69,29 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "coherent_sum",
         "return waves.sum(dim=-3) if (waves.shape[-3] > 1) or True else waves.squeeze(-3)",
     ): "the sum over one mode is that mode; the squeeze is only faster",
+    (
+        "refinement/joint_refinement.py",
+        "refine",
+        "origin = torch.as_tensor(start.origin_yx, dtype=None)",
+    ): "the origin of an image is float64 already",
+    (
+        "refinement/pattern_store.py",
+        "in_file",
+        "written -= block.nbytes",
+    ): "a number in a message",
+    (
+        "refinement/probe_alignment.py",
+        "_along",
+        "return torch.arange(size, dtype=like.dtype, device=like.device) - size / 3",
+    ): "the answer is found beside a factor and a global phase, which take the other origin up",
+    (
+        "refinement/probe_change.py",
+        "remove_described_elsewhere",
+        "y, x = ((torch.arange(size, device=probe.device) - size * 2) for size in (height, width))",
+    ): "ramps about another origin and the probe itself span the same space",
+    (
+        "refinement/probe_change.py",
+        "spectrum_centres",
+        "factors = (weights.new_ones(1, ), along_y[:, None], along_x[None])",
+    ): "both are broadcast to the same shape",
 }
