@@ -118,9 +118,10 @@ def _table(room: str, scores: list[Score]) -> str:
     lines = [
         f"### `{room}`",
         "",
-        "| module | mutants | tried | seed | equivalent | noticed | by the clock | of the others "
-        "| minutes |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"Swept in {sum(score.minutes for score in scores):.0f} min.",
+        "",
+        "| module | mutants | tried | seed | equivalent | noticed | by the clock | of the others |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_row(f"`{score.module}`", str(score.seed), [score]) for score in scores),
         _row("**all**", "", scores),
     ]
@@ -154,10 +155,9 @@ def _row(name: str, seed: str, scores: list[Score]) -> str:
     by_the_clock = [score.by_the_clock for score in scores if score.by_the_clock is not None]
     clock = sum(by_the_clock) if len(by_the_clock) == len(scores) else "-"
     share = f"{100 * noticed / counted:.0f} %" if counted else "-"
-    minutes = sum(score.minutes for score in scores)
     return (
         f"| {name} | {made} | {tried} | {seed} | {tried - counted} | {noticed} | {clock} "
-        f"| {share} | {minutes:.1f} |"
+        f"| {share} |"
     )
 
 

@@ -87,6 +87,13 @@ def operands():
     return canvas, lit, low_frequency_gain(torch.stack([beam(3.0, 5.0), beam(4.0, 2.0)]), (19, 23))
 
 
+def test_a_canvas_is_padded_to_sizes_whose_real_transforms_are_fast():
+    """Products of 2, 3 and 5: 24 for 22, and 15 for 13, of which a real transform has 8."""
+    probe = torch.ones(1, 4, 4, dtype=torch.complex64)
+    assert low_frequency_gain(probe, (22, 13)).shape == (24, 8)
+    assert low_frequency_gain(probe, (25, 16)).shape == (25, 9)
+
+
 def test_nothing_changes_in_the_dark(operands):
     canvas, lit, gain = operands
     direction = random_complex(2, 19, 23, seed=4)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from ptycho_torch.physics.forward import (
     predict_counts,
     scan_layout,
 )
-from ptycho_torch.physics.noise import amplitude_loss, poisson_loss
+from ptycho_torch.physics.noise import DARK, DYNAMIC_RANGE, amplitude_loss, poisson_loss
 from ptycho_torch.physics.patches import (
     add_patches,
     extract_patches,
@@ -167,6 +168,41 @@ def test_gradient_of_a_position_agrees_with_finite_differences(propagator):
     found = 2 * slopes.sum((-2, -1)).flatten()
     scale = max(abs(one) for one in expected)
     assert torch.allclose(found, torch.stack(expected), atol=0.01 * scale)  # central differences
+
+
+def test_slopes_and_products_of_a_displacement_are_those_of_the_patches_gradient():
+    """By NumPy, pixel by pixel, for the patches of a batch."""
+    patches, probe = random_complex(3, 7, 5), random_complex(3, 2, 7, 5, seed=1)
+    exit_waves = random_complex(3, 2, 7, 5, seed=2)
+    slopes, products = position_gradient(exit_waves, probe, patches)
+    along = np.gradient(patches.numpy(), axis=(1, 2))
+    back = (probe.conj() * exit_waves).sum(1).numpy()
+    light = probe.abs().square().sum(1).numpy()
+    for axis in (0, 1):
+        np.testing.assert_allclose(slopes[axis], (along[axis].conj() * back).real)
+    for found, (i, j) in zip(products, ((0, 0), (0, 1), (1, 1)), strict=True):
+        np.testing.assert_allclose(found, (along[i].conj() * along[j]).real * light)
+
+
+def test_a_layout_has_the_background_of_its_patterns(propagator):
+    corners, probe = torch.tensor([[[0.2, 1.4], [3.7, 2.0]]]).double(), random_complex(1, 2, 8, 6)
+    canvas, background = random_complex(1, 14, 12), torch.arange(48).reshape(8, 6).double()
+    without, with_it = (
+        predict_counts(canvas, scan_layout(corners, probe, (14, 12), propagator, one))
+        for one in (None, propagator.from_detector(background))
+    )
+    torch.testing.assert_close(with_it, without + background)
+
+
+def test_the_deviance_has_a_dark_level_of_the_detector_and_of_the_mean_count():
+    counts = torch.tensor([0.0, 3e5, 2e5, 0.0]).double().reshape(1, 1, 2, 2)
+    intensity = torch.tensor([40.0, 2.9e5, 2.1e5, 3.0]).double().reshape(1, 1, 2, 2)
+    dark = DARK + DYNAMIC_RANGE * float(counts.mean())
+    n, i = counts.numpy() + dark, intensity.numpy() + dark
+    expected = 2 * (i - n + n * np.log(n / i)).mean()
+    found = poisson_loss(intensity, counts, torch.ones(1, 2, 2, dtype=torch.bool))
+    assert found.tolist() == [pytest.approx(expected)]
+    assert dark > 10
 
 
 def test_placing_patches_is_the_adjoint_of_extracting_them():
@@ -356,7 +392,7 @@ def back_projection(modes=2):
         torch.arange(72, dtype=torch.float64).reshape(1, 2, 6, 6),
     )
     geometry = scan_layout(
-        torch.tensor([[[0.2, 0.4], [1.7, 2.0]]], dtype=torch.float64), probe, (9, 9)
+        torch.tensor([[[0.2, 0.4], [1.7, 2.0]]], dtype=torch.float64), probe, (9, 11)
     )
     mask = torch.ones(1, 1, 6, 6, dtype=torch.bool)
     mask[0, 0, 2, 3] = False
@@ -371,13 +407,13 @@ def back_projection(modes=2):
 
 def test_derivative_of_the_back_projection_agrees_with_finite_differences():
     _, _, _, function = back_projection()
-    assert torch.autograd.gradcheck(function, random_complex(1, 9, 9).requires_grad_())
+    assert torch.autograd.gradcheck(function, random_complex(1, 9, 11).requires_grad_())
 
 
 def test_back_projection_is_downhill_for_its_energy():
     """With r = (n - I) / (I + s), the energy is the sum of I - (n + s) log(I + s)."""
     geometry, counts, mask, function = back_projection()
-    canvas = random_complex(1, 9, 9).requires_grad_()
+    canvas = random_complex(1, 9, 11).requires_grad_()
     shift = torch.fft.ifftshift(predict_counts(canvas, geometry), dim=(-2, -1)) + 0.3
     energy = ((shift - (counts + 0.3) * shift.log()) * mask).sum()
     (gradient,) = torch.autograd.grad(energy, canvas)
@@ -388,7 +424,7 @@ def test_back_projection_is_downhill_for_its_energy():
 
 def test_back_projection_is_zero_where_the_model_is_right():
     geometry, _, mask, _ = back_projection()
-    canvas = random_complex(1, 9, 9)
+    canvas = random_complex(1, 9, 11)
     counts = torch.fft.ifftshift(predict_counts(canvas, geometry), dim=(-2, -1))
     pull = backproject_residual(canvas, counts, torch.ones_like(counts), mask, geometry)
     assert pull.abs().max() < CLOSE

@@ -166,6 +166,9 @@ def test_errors_of_the_positions_are_said_apart_from_their_map(made):
     found = only(made.scan, positions_px=moved(made.scan, noise_px=0.01))
     assert found.name == "positions"
     away = np.linalg.norm(made.scan.positions_px - made.scan.positions_px.mean(0), axis=1).max()
+    turned = 0.8 * SAID_AFFINE_PX / away * np.array([[0, -1], [1, 0]])  # beside a scale
+    text = only(made.scan, positions_px=moved(made.scan, 0.03 * np.eye(2) + turned)).text
+    assert text == "the scan is 3.00 % larger than the file says"
     for factor, name in ((0.9, "positions"), (1.1, "affine")):
         scale = factor * SAID_AFFINE_PX / away * np.eye(2)
         assert only(made.scan, positions_px=moved(made.scan, scale)).name == name

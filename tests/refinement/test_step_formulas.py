@@ -16,6 +16,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from ptycho_torch.data.scan import Scan
+from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.physics.forward import position_gradient
 from ptycho_torch.physics.low_frequency import low_frequency_gain, precondition_phase
 from ptycho_torch.physics.noise import EPS, AmplitudeNoise, deviance
@@ -33,6 +34,7 @@ from ptycho_torch.refinement.prepared_patterns import (
     prepare,
     shift_basis,
     shift_nodes,
+    subset_of,
 )
 
 CPU = torch.device("cpu")
@@ -336,6 +338,61 @@ def test_the_affine_map_is_the_damped_answer_of_all_pixels():
     found = torch.linalg.solve(normal + damping * torch.eye(4), right)
     torch.testing.assert_close(sums.solve(), positions.AFFINE_STEP * found.reshape(2, 2))
     assert not sums.solve().any()  # a new start
+
+
+class Twins(SingleProcess):
+    """Stands for two processes that own the same patterns: every sum is twice the own one."""
+
+    def sum(self, *values):
+        for each in values:
+            each.mul_(2)
+
+
+@pytest.mark.parametrize("kind", ["background", "affine map"])
+def test_sums_over_patterns_are_those_of_all_processes(kind):
+    """What two processes with the same patterns find, one finds that sees each pattern twice."""
+    found = []
+    for comm, times in ((Twins(CPU), 1), (SingleProcess(CPU), 2)):
+        _, patterns, state = made()
+        patterns = replace(patterns, comm=comm)
+        observer = BackgroundObserver(patterns)
+        sums = AffineSums(patterns)
+        for _ in range(times):
+            one = descent(patterns, state, torch.tensor([2, 3, 7, 9, 12]))
+            observer.add(one)
+            sums.add(*position_gradient(one.exit_waves, one.probes, one.patches))
+        observer.finish_epoch()
+        found.append(patterns.background if kind == "background" else sums.solve())
+    torch.testing.assert_close(*found)
+
+
+def test_momentum_goes_with_object_and_probe_where_a_slope_moves():
+    """The next step of a state with momentum is that of the moved state, pattern by pattern."""
+    _, patterns, state = made()
+    obj, probe = state.obj.clone(), state.probe.clone()
+    obj_velocity, probe_velocity = state.obj_velocity.clone(), state.probe_velocity.clone()
+    flux.move_slope(patterns, state, torch.tensor([0.02, -0.03]).double())
+    torch.testing.assert_close(state.obj_velocity / state.obj, obj_velocity / obj)
+    torch.testing.assert_close(state.probe_velocity / state.probe, probe_velocity / probe)
+    assert not torch.allclose(state.obj, obj)
+
+
+@pytest.mark.parametrize(
+    ("photons", "beams", "size"),
+    [(FEW_PHOTONS, 0.0, 10), (MANY_PHOTONS, 0.0, 6), (MANY_PHOTONS, 10.0, 8), (1.0, 1e9, 80)],
+)
+def test_a_batch_is_a_share_of_the_patterns_or_covers_the_support(photons, beams, size):
+    """Of 80 patterns: an eighth where counts are sparse, else a twelfth."""
+    _, patterns, _ = made(photons)
+    many = subset_of(patterns, torch.arange(80) % N)
+    work = step.working_set(many, many.everything)
+    batches = list(step.sparse_batches(many, work, beams, torch.Generator().manual_seed(0)))
+    assert max(batch.size for batch in batches) == size
+    assert sorted(torch.cat([batch.own for batch in batches]).tolist()) == list(range(80))
+    few = subset_of(patterns, patterns.everything[:9])
+    work = step.working_set(few, few.everything)
+    batches = step.sparse_batches(few, work, 0.0, torch.Generator().manual_seed(0))
+    assert max(batch.size for batch in batches) == 4  # of few patterns still some at once
 
 
 def test_the_common_shift_of_all_positions_is_taken_out_with_the_affine_map():
