@@ -6,6 +6,12 @@ EQUIVALENT_KINDS: tuple[tuple[str, str], ...] = (
         r"strict=(None|False)\)",
         "the two are of one length by construction; `strict` raises an error where they are not",
     ),
+    (r'(lengths|quantity)\(.*, "[A-Z]+"\)', "a unit is taken in any case"),
+    (r'"XX[biufc]+XX"', "no kind of numbers is called X"),
+    (
+        r"\((wavelength|pixel) is None\) and False",
+        "the dataset is needed, so that there is a number; the condition is for the type checker",
+    ),
     (r"torch\.meshgrid\(y, x, \)", "the order of torch today, with a warning that it may change"),
 )
 
@@ -94,4 +100,9 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "spectrum_centres",
         "factors = (weights.new_ones(1, ), along_y[:, None], along_x[None])",
     ): "both are broadcast to the same shape",
+    (
+        "io/readers/empad.py",
+        "EmpadPatterns.read",
+        'if file.readinto(pattern.data.cast("b")) < pattern.nbytes:',
+    ): "bytes with a sign have the same size",
 }

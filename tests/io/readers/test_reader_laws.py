@@ -5,7 +5,16 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-from beamline_files import write_cxi, write_nexus, write_ptyd, write_ptylab
+from beamline_files import (
+    write_cxi,
+    write_nexus,
+    write_nsls2,
+    write_ptychi,
+    write_ptychodus,
+    write_ptyd,
+    write_ptylab,
+)
+from test_hostile_hdf5 import datasets, refusal
 
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.config.options import LARGEST_SIZE, SMALLEST_SIZE
@@ -17,7 +26,7 @@ from ptycho_torch.io.readers.file_kind import kind_of_file
 from ptycho_torch.io.readers.hdf5 import need_dataset
 from ptycho_torch.io.readers.nearfield import border_light
 from ptycho_torch.io.readers.nexus import read_nexus
-from ptycho_torch.io.readers.pattern_transforms import Bin
+from ptycho_torch.io.readers.pattern_transforms import AmplitudesToCounts, Bin
 
 
 @pytest.mark.parametrize("bound", [SMALLEST_SIZE, LARGEST_SIZE])
@@ -128,3 +137,73 @@ def test_a_key_that_is_missing_is_named_with_its_group(tmp_path):
         for item, named in ((file, "'a' is missing"), (group, "'/one/two/a' is missing")):
             with pytest.raises(InputError, match=named):
                 need_dataset(item, "a", "b")
+
+
+def test_light_at_the_border_is_relative_to_that_of_the_whole_pattern():
+    """On good pixels; a pattern without light or without a good border has none."""
+    rng = np.random.default_rng(0)
+    patterns, mask = rng.random((3, 16, 24)), rng.random((16, 24)) > 0.3
+    border = np.ones((16, 24), dtype=bool)
+    border[2:14, 3:21] = False
+    mean = patterns.mean(axis=0)
+    for good in (mask, None):
+        where = np.ones_like(border) if good is None else good
+        found = border_light(SimpleNamespace(patterns=patterns, mask=good))
+        assert found == pytest.approx(mean[where & border].mean() / mean[where].mean())
+    spoiled = np.where(patterns < 0.2, np.nan, patterns)
+    found = border_light(SimpleNamespace(patterns=spoiled, mask=None))
+    mean = np.nan_to_num(spoiled).mean(axis=0)
+    assert found == pytest.approx(mean[border].mean() / mean.mean())
+    for dark in (
+        SimpleNamespace(patterns=np.zeros((2, 16, 16)), mask=None),
+        SimpleNamespace(patterns=patterns, mask=~border),
+        SimpleNamespace(patterns=patterns, mask=np.zeros_like(border)),
+    ):
+        assert border_light(dark) == 0
+    bright = np.full((4, 16, 16), 3e38, dtype=np.float32)  # whose sum float32 does not hold
+    assert border_light(SimpleNamespace(patterns=bright, mask=None)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32, np.float64])
+def test_amplitudes_of_any_number_type_are_squared_without_overflow(kind):
+    """The square of 200 is 40000, which neither 8 nor 16 bits hold."""
+    view = AmplitudesToCounts(np.full((1, 2, 2), 200, dtype=kind), 4.0, whole=True)
+    assert (view[:] == 10_000).all()
+    third = AmplitudesToCounts(np.full((1, 2, 2), 1, dtype=kind), 3.0, whole=False)
+    assert third[:] == pytest.approx(np.full((1, 2, 2), 1 / 3))
+
+
+SPOILT = ("abc", np.full((2, 3), np.nan))
+
+
+HDF5_WRITERS = (
+    write_cxi, write_nexus, write_nsls2, write_ptychi, write_ptychodus, write_ptyd, write_ptylab,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("write", HDF5_WRITERS, ids=lambda write: write.__name__)
+def test_a_refusal_names_the_file(write, tmp_path, measured, probe_file):
+    """Whatever dataset or attribute of whatever format cannot be what it should."""
+    sound = tmp_path / "scan"
+    write(sound, measured)
+    files = sorted(sound.iterdir()) if sound.is_dir() else [sound]
+    refused = 0
+    for path in files:
+        with h5py.File(path, "r") as file:
+            places = [("/", attribute) for attribute in file.attrs]
+            for key in datasets(path):
+                places += [(key, attribute) for attribute in (None, *file[key].attrs)]
+        whole = path.read_bytes()
+        for key, attribute in places:
+            for value in SPOILT:
+                with h5py.File(path, "r+") as file:
+                    if attribute is not None:
+                        file[key].attrs[attribute] = value
+                    else:
+                        del file[key]
+                        file[key] = value
+                sentence = refusal(sound, ReadingOptions(probe=probe_file))
+                refused += bool(sentence)
+                assert not sentence or str(sound) in sentence, (key, attribute)
+                path.write_bytes(whole)
+    assert refused > len(SPOILT)

@@ -32,7 +32,7 @@ def test_a_sound_file_is_read(tmp_path):
         ("object", np.full((20, 24), 1e-300), "modulus of object is 1e-300"),
         ("object", np.full((20, 24), 1.5e308 * (1 + 1j)), "modulus of object is inf"),
         ("coverage", np.ones((20, 23)), "coverage is .*20, 24"),
-        ("origin_yx", np.float64(1), "origin_yx is"),
+        ("origin_yx", np.float64(1), r"origin_yx is .*of shape \(2,\)"),
         ("origin_yx", np.array([np.nan, 0]), "origin_yx holds no places"),
         ("positions_px", np.full((5, 2), 2.0**63), "positions_px holds no places"),
         ("positions_px", np.zeros((0, 2)), "positions_px is .*N, 2"),
