@@ -397,7 +397,19 @@ def test_any_hdf5_file_is_read_by_a_map(tmp_path, measured):
         ("patterns: /raw/frames\nspeed: 3", "'speed' is not known"),
         ("patterns: /raw/frames", "positions_m"),
         ("patterns: [", "not YAML"),
-        ("patterns: /raw/frames\nvalues: photons", "values is photons"),
+        (
+            "patterns: /raw/frames\nvalues: photons",
+            "values is photons; expected counts or amplitude$",
+        ),
+        (
+            "patterns: /raw/frames\nradiation: neutrons",
+            "radiation is neutrons; expected photons or",
+        ),
+        ("patterns: /raw/frames\npositions_order: zx", "positions_order is zx; expected yx or xy$"),
+        *(
+            (f"patterns: /raw/frames\n{key}: 3", f"{key} is 3; expected its place in the file")
+            for key in ("probe", "mask", "bad_pixels", "dark", "index")
+        ),
     ],
 )
 def test_a_wrong_map_is_named(tmp_path, measured, text, message):

@@ -18,15 +18,20 @@ from test_hostile_hdf5 import datasets, refusal
 
 from ptycho_torch.config import ReadingOptions
 from ptycho_torch.config.options import LARGEST_SIZE, SMALLEST_SIZE
+from ptycho_torch.data.raster import raster_positions_m
 from ptycho_torch.errors import InputError
 from ptycho_torch.io.readers import read_scan
 from ptycho_torch.io.readers.checks import check_quantity
 from ptycho_torch.io.readers.cxi import read_cxi
+from ptycho_torch.io.readers.detect import FORMATS, place_on_raster
 from ptycho_torch.io.readers.file_kind import kind_of_file
 from ptycho_torch.io.readers.hdf5 import need_dataset
 from ptycho_torch.io.readers.nearfield import border_light
 from ptycho_torch.io.readers.nexus import read_nexus
+from ptycho_torch.io.readers.npz import unreadable
 from ptycho_torch.io.readers.pattern_transforms import AmplitudesToCounts, Bin
+from ptycho_torch.io.readers.ptychonn import read_ptychonn
+from ptycho_torch.io.readers.raw_scan import RawScan
 
 
 @pytest.mark.parametrize("bound", [SMALLEST_SIZE, LARGEST_SIZE])
@@ -207,3 +212,58 @@ def test_a_refusal_names_the_file(write, tmp_path, measured, probe_file):
                 assert not sentence or str(sound) in sentence, (key, attribute)
                 path.write_bytes(whole)
     assert refused > len(SPOILT)
+
+
+@pytest.mark.parametrize("start", ["<!DOCTYPE root>", '<!ENTITY a "b">'])
+def test_an_xml_file_that_could_define_entities_is_not_parsed(start, tmp_path):
+    (tmp_path / "scan.xml").write_text(f'{start}<root><raw_file filename="scan.raw"/></root>')
+    with pytest.raises(InputError, match=r"scan\.xml: defines entities"):
+        read_scan(tmp_path / "scan.xml")
+
+
+def test_a_refusal_of_an_npz_file_names_it(tmp_path):
+    path = tmp_path / "scan.npz"
+    np.savez(path, scan=np.ones((3, 2)))
+    with pytest.raises(InputError, match=f"^{path}: key 'reciprocal' is missing; found scan"):
+        read_ptychonn([path])
+    assert str(path) in str(unreadable(path, MemoryError()))
+    assert str(unreadable(path, ValueError("a reason"))).startswith(f"{path}: not a readable NPZ")
+
+
+def test_a_virtual_dataset_of_virtual_ones_is_read(tmp_path, measured):
+    """A chain of them is no circle."""
+    write_cxi(tmp_path / "scan.cxi", measured)
+    with h5py.File(tmp_path / "scan.cxi", "r+") as file:
+        key = "entry_1/instrument_1/detector_1/data"
+        file.move(key, "stored")
+        for place, source in (("between", "stored"), (key, "between")):
+            layout = h5py.VirtualLayout(shape=measured.counts.shape, dtype="i4")
+            layout[...] = h5py.VirtualSource(".", f"/{source}", shape=measured.counts.shape)
+            file.create_virtual_dataset(place, layout)
+    assert np.array_equal(read_cxi([tmp_path / "scan.cxi"]).patterns[:], measured.counts)
+
+
+def test_a_file_of_no_known_format_is_told_what_is_known(tmp_path):
+    (tmp_path / "notes.txt").write_text("some words")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["frames"] = np.zeros(3)
+    names = [one.name for one in FORMATS]
+    with pytest.raises(InputError, match="it is text; known: ") as refused:
+        read_scan(tmp_path / "notes.txt")
+    assert str(refused.value).endswith(", ".join(names))
+    hdf5 = ", ".join(one.name for one in FORMATS if one.container == "hdf5")
+    with pytest.raises(InputError, match="none of the formats") as refused:
+        read_scan(tmp_path / "other.h5")
+    assert f"none of the formats {hdf5}; found frames" in str(refused.value)
+
+
+def test_a_raster_replaces_positions_in_pixels_by_metres():
+    raw = RawScan("file", np.ones((6, 4, 4)), "d", "counts", np.zeros((6, 2)), "px")
+    options = ReadingOptions(raster_step_m=1e-7, raster_shape="2,3", raster_rotation_deg=0.0)
+    placed = place_on_raster(raw, options)
+    assert placed.positions_unit == "m"
+    assert placed.positions == pytest.approx(raster_positions_m((2, 3), (1e-7, 1e-7), 0.0))
+    assert placed.notes == (
+        "positions are those of a raster of 2 x 3 points with a step of 1e-07 m, turned by 0 "
+        "degrees",
+    )
