@@ -79,6 +79,12 @@ def test_the_adjoint_of_a_propagator_is_its_adjoint_and_inverse(propagator):
     assert torch.allclose(back, a, atol=CLOSE)
 
 
+def test_positions_in_double_precision_leave_waves_in_single_precision(propagator):
+    waves = random_complex(3, 2, 16, 24).to(torch.complex64)
+    for there in (propagator.forward, propagator.adjoint):
+        assert there(waves, FRACTIONS).dtype == torch.complex64
+
+
 def test_mirrored_waves_give_the_mirrored_pattern(propagator):
     """The pattern of a wave that is mirrored, with the fraction of its position.
 
