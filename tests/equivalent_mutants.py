@@ -23,12 +23,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
         "physics/probe_modes.py",
         "add_modes",
-        "y, x = (torch.arange(size, dtype=None) for size in power.shape)",
+        "y, x = (torch.arange(size, dtype=None, device=power.device) for size in power.shape)",
     ): _WHOLE,
     (
         "physics/probe_modes.py",
         "add_modes",
-        "y, x = (torch.arange(size, ) for size in power.shape)",
+        "y, x = (torch.arange(size, device=power.device) for size in power.shape)",
     ): _WHOLE,
     (
         "physics/probe_modes.py",

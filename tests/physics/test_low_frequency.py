@@ -139,3 +139,19 @@ def test_few_passes_find_the_slow_phase(monkeypatch):
     without = phase_after(8)
     assert found > 0.998  # measured 0.9999
     assert 1 - found < 0.1 * (1 - without)  # measured 0.005
+
+
+def test_a_gain_of_one_adds_the_phase_part_of_each_canvas_at_its_own_brightness():
+    """``d + i O Im(conj(O) d) / b`` where there is light, also on a canvas of odd sizes."""
+    rng = torch.Generator().manual_seed(0)
+    shape = (2, 22, 13)
+    canvas, direction = (torch.randn(shape, dtype=torch.complex128, generator=rng) for _ in "Od")
+    canvas[1] *= 3
+    lit = (torch.rand(shape, generator=rng) > 0.3).double()
+    probe = torch.ones(1, 4, 4, dtype=torch.complex128)
+    gain = torch.ones_like(low_frequency_gain(probe, shape[1:]))
+    found = precondition_phase(direction, canvas, lit, gain)
+    for d, o, light, one in zip(direction, canvas, lit, found, strict=True):
+        brightness = o.abs().square()[light > 0].mean()
+        expected = d + 1j * o * light * (o.conj() * d).imag / brightness
+        torch.testing.assert_close(one, expected)
