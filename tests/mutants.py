@@ -343,8 +343,15 @@ MUTANTS = [
     Mutant(
         "patterns from the scratch file not in the form of the noise model",
         "refinement/pattern_store.py",
-        "return self.prepare(found.to(self.like.device))",
-        "return found.to(self.like.device)",
+        "return self.prepare(self.reader.read(rows.cpu()).to(self.device, non_blocking=True))",
+        "return self.reader.read(rows.cpu()).to(self.device)",
+        "tests/refinement/test_pattern_store.py",
+    ),
+    Mutant(
+        "patterns that were read ahead given for other rows",
+        "refinement/pattern_store.py",
+        "self.begun and torch.equal(self.begun[0][0], rows)",
+        "self.begun",
         "tests/refinement/test_pattern_store.py",
     ),
     Mutant(

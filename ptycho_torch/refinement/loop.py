@@ -316,6 +316,7 @@ def run_epoch(
         step_on_batch(patterns, state, batch.own, light, one, observers)
 
     batches = list(sparse_batches(patterns, work, beams, rng))
+    patterns.announce((batch.own for batch in batches), len(state.probe))
     if can_be_recorded(patterns):
         replay_steps(step, batches, patterns.like.device)
     else:

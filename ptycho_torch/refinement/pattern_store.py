@@ -5,12 +5,16 @@ are made to be read one pattern after another: each is packed, often with others
 that reading a batch would take longer than the step with it. Patterns of a file that would fill the
 memory are therefore unpacked once to a scratch file, from which any of them is read in some
 microseconds. It lies in the folder of temporary files and has no name there, so that it vanishes
-with the process, however that ends.
+with the process, however that ends. An epoch announces what it will read, and threads read ahead of
+it while it computes.
 """
 
 import math
+import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import IO, Protocol
 
@@ -20,6 +24,7 @@ from torch import Tensor
 from ptycho_torch.errors import RunError
 
 IN_MEMORY_BYTES = 2**29  # of patterns from a file that stay in the host's memory
+PARTS_AHEAD = 4  # of those that are computed at once, read by as many threads
 DEVICE_SHARE = 0.5  # of the free memory of a GPU that they may take there
 
 
@@ -28,6 +33,9 @@ class PatternStore(Protocol):
 
     def read(self, rows: Tensor) -> Tensor:
         """A copy of the patterns of some rows, int64, (B,), real, (B, H, W)."""
+
+    def announce(self, parts: Iterable[Tensor]) -> None:
+        """Say which rows will be read next, part after part; other reads may come between."""
 
     def prepared(self, prepare: Callable[[Tensor], Tensor]) -> "PatternStore":
         """The same patterns as a function makes them, which may overwrite its argument."""
@@ -47,6 +55,9 @@ class PatternsInMemory:
         """See `PatternStore.read`."""
         return self.values[rows]
 
+    def announce(self, parts: Iterable[Tensor]) -> None:
+        """See `PatternStore.announce`; nothing is to be done."""
+
     def prepared(self, prepare: Callable[[Tensor], Tensor]) -> "PatternsInMemory":
         """See `PatternStore.prepared`."""
         return PatternsInMemory(prepare(self.values))
@@ -57,29 +68,72 @@ class PatternsInFile:
     """Patterns in a scratch file.
 
     Attributes:
-        file: Open, with one pattern after another.
-        shape: ``(H, W)``.
-        like: Tensor of the dtype of the file, on the device to which patterns are read.
+        reader: Of the file.
+        device: To which patterns are read.
         prepare: Function of the patterns as they were written, which may overwrite them.
     """
 
-    file: IO[bytes]
-    shape: tuple[int, int]
-    like: Tensor
+    reader: "ReaderAhead"
+    device: torch.device
     prepare: Callable[[Tensor], Tensor] = torch.Tensor.contiguous
 
     def read(self, rows: Tensor) -> Tensor:
         """See `PatternStore.read`."""
-        found = torch.empty(len(rows), *self.shape, dtype=self.like.dtype)
-        size = math.prod(self.shape) * found.element_size()
-        for row, pattern in zip(rows.tolist(), found.numpy(), strict=True):
-            self.file.seek(row * size)
-            self.file.readinto(pattern)  # type: ignore[attr-defined]
-        return self.prepare(found.to(self.like.device))
+        return self.prepare(self.reader.read(rows.cpu()).to(self.device, non_blocking=True))
+
+    def announce(self, parts: Iterable[Tensor]) -> None:
+        """See `PatternStore.announce`."""
+        self.reader.announce([rows.cpu() for rows in parts])
 
     def prepared(self, prepare: Callable[[Tensor], Tensor]) -> "PatternsInFile":
         """See `PatternStore.prepared`."""
         return replace(self, prepare=prepare)
+
+
+class ReaderAhead:
+    """Reads rows of a file, and those that were announced before they are asked for.
+
+    Args:
+        file: Open, with one pattern after another.
+        like: Tensor of the shape of a pattern and of their dtype, on the device where they are
+            used, (..., H, W).
+    """
+
+    def __init__(self, file: IO[bytes], like: Tensor) -> None:
+        self.file = file
+        self.shape, self.dtype = like.shape[-2:], like.dtype
+        self.pinned = like.device.type == "cuda"  # memory that a GPU reads while it computes
+        self.threads = ThreadPoolExecutor(PARTS_AHEAD)
+        self.upcoming: deque[Tensor] = deque()
+        self.begun: deque[tuple[Tensor, Future[Tensor]]] = deque()
+
+    def announce(self, parts: Iterable[Tensor]) -> None:
+        """Begin to read the first parts, each (B,), instead of what was announced before."""
+        self.upcoming = deque(parts)
+        self.begun.clear()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Read ahead as far as memory is meant for it."""
+        while self.upcoming and len(self.begun) < PARTS_AHEAD:
+            rows = self.upcoming.popleft()
+            self.begun.append((rows, self.threads.submit(self._read, rows)))
+
+    def read(self, rows: Tensor) -> Tensor:
+        """The patterns of some rows, (B,), on the host, (B, H, W)."""
+        if not (self.begun and torch.equal(self.begun[0][0], rows)):
+            return self._read(rows)
+        _, patterns = self.begun.popleft()
+        self._begin()
+        return patterns.result()
+
+    def _read(self, rows: Tensor) -> Tensor:
+        """Read now."""
+        found = torch.empty(len(rows), *self.shape, dtype=self.dtype, pin_memory=self.pinned)
+        size = math.prod(self.shape) * found.element_size()
+        for row, pattern in zip(rows.tolist(), found.numpy(), strict=True):
+            os.preadv(self.file.fileno(), [pattern], row * size)
+        return found
 
 
 def in_memory(blocks: Iterable[Tensor], count: int, like: Tensor) -> PatternsInMemory:
@@ -115,7 +169,7 @@ def in_file(blocks: Iterable[Tensor], like: Tensor) -> PatternsInFile:
                 f"{written / 1e9:.3g} GB); name a larger folder by the variable TMPDIR"
             ) from error
         written += block.nbytes
-    return PatternsInFile(file, (int(like.shape[-2]), int(like.shape[-1])), like)
+    return PatternsInFile(ReaderAhead(file, like), like.device)
 
 
 def fits_in_memory(size_bytes: int, device: torch.device) -> bool:

@@ -21,7 +21,7 @@ same bits in every process, and one process, which owns all patterns, does the s
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -153,6 +153,13 @@ class PreparedPatterns:
     def measured_at(self, index: Tensor) -> Tensor:
         """A copy of some own patterns as the noise model keeps them, (B, H, W)."""
         return self.measured.read(self.rows[index])
+
+    def announce(self, batches: Iterable[Tensor], modes: int) -> None:
+        """Say which own patterns will be read, batch after batch, so many at once as of a step."""
+        at_once = patterns_at_once(self, modes)
+        self.measured.announce(
+            self.rows[some] for batch in batches for some in parts_of(batch, at_once)
+        )
 
     def counts(self, index: Tensor) -> Tensor:
         """Photons of some own patterns, (B, H, W)."""

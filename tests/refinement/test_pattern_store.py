@@ -1,5 +1,6 @@
 """Patterns that stay in a file during a refinement: the same bits, little memory, nothing left."""
 
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,8 @@ from ptycho_torch.data.lazy_patterns import SelectedPatterns
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.errors import RunError
 from ptycho_torch.refinement import RefineOptions, pattern_store
+from ptycho_torch.refinement.joint_refinement import first_state
+from ptycho_torch.refinement.loop import EpochSettings, run_epoch
 from ptycho_torch.refinement.measurement_refiner import (
     PARAMETERS,
     MeasurementOptions,
@@ -19,7 +22,9 @@ from ptycho_torch.refinement.measurement_refiner import (
 )
 from ptycho_torch.refinement.pattern_store import fits_in_memory, in_file, in_memory
 from ptycho_torch.refinement.positions import search_lost
+from ptycho_torch.refinement.prepared_patterns import WAVE_BUDGET, prepare
 from ptycho_torch.refinement.probe_retrieval import refine_from_uniform
+from ptycho_torch.refinement.step import working_set
 
 
 @pytest.fixture(scope="module", params=[1e2, 1e6], ids=["sparse counts", "many counts"])
@@ -52,6 +57,46 @@ def test_both_stores_give_the_patterns_of_any_rows_as_copies(dtype):
             assert one.read(rows).dtype == dtype
             assert torch.equal(one.read(rows).add_(1), expected + 1)
             assert torch.equal(one.read(rows), expected)
+
+
+def test_what_was_announced_changes_nothing_but_the_time():
+    """Neither where other rows are read between, nor where less is read than was announced."""
+    made = blocks(torch.float32)
+    store, whole = in_file(made, made[0]), torch.cat(made)
+    parts = [torch.tensor(rows) for rows in ([4, 1], [0], [6, 2, 3], [5], [1, 1], [2], [3])]
+    store.announce(parts)
+    for number, rows in enumerate(parts):
+        assert torch.equal(store.read(rows), whole[rows])
+        other = torch.tensor([number])
+        assert torch.equal(store.read(other), whole[other])
+    store.announce(iter(parts))
+    assert torch.equal(store.read(parts[0]), whole[parts[0]])
+    store.announce([parts[2]])
+    for rows in (parts[1], parts[2], parts[2]):
+        assert torch.equal(store.read(rows), whole[rows])
+
+
+def test_an_epoch_reads_what_it_announced(scan, from_file, monkeypatch):
+    """Each part was begun before the step asked for it."""
+    read_now, inside = [], []
+    plain = pattern_store.ReaderAhead._read
+
+    def watched(self, rows):
+        if threading.current_thread() is threading.main_thread() and inside:
+            read_now.append(rows)
+        return plain(self, rows)
+
+    monkeypatch.setattr(pattern_store.ReaderAhead, "_read", watched)
+    monkeypatch.setitem(WAVE_BUDGET, "cpu", 2 * 16 * 16)  # two patterns at once
+    obj = torch.ones(60, 60, dtype=torch.complex64)
+    patterns = prepare(scan, torch.tensor([-5.0, -5.0]), (60, 60))
+    state = first_state(scan, obj, 1, torch.device("cpu"))
+    work = working_set(patterns, torch.arange(49))
+    settings = EpochSettings(step=0.5, smoothness=1.0)
+    inside.append(True)
+    with torch.no_grad():
+        run_epoch(patterns, state, work, settings, rng=torch.Generator().manual_seed(0))
+    assert read_now == []
 
 
 def test_patterns_stay_in_memory_up_to_a_limit_of_the_host_or_a_share_of_the_device(monkeypatch):
