@@ -45,6 +45,7 @@ SEARCH_RATIO = 2.0  # misfit, relative to theirs, above which a pattern is searc
 SEARCH_GAIN = 0.9  # of its misfit, below which a place that was found is taken
 SEARCH_STEP_PX = 1.5
 SEARCH_REACH_PX = 9.0
+LOST_AT_ONCE = 64  # patterns whose places are tried together
 
 
 class PositionObserver:
@@ -219,14 +220,18 @@ def search_lost(patterns: PreparedPatterns, state: State, index: Tensor) -> int:
     along = torch.arange(-SEARCH_REACH_PX, SEARCH_REACH_PX + 1e-9, SEARCH_STEP_PX).to(here)
     offsets = torch.cat([here, torch.cartesian_prod(along, along)])
     found = index.new_zeros(1)
-    for one in lost:
-        places = within(patterns.centres[one] + offsets, patterns, shape)
-        copies = placed_at(subset_of(patterns, one.expand(len(places))), places)
+    for some in parts_of(lost, LOST_AT_ONCE):
+        each = some.repeat_interleave(len(offsets))
+        everywhere = patterns.centres[each] + offsets.repeat(len(some), 1)
+        places = within(everywhere, patterns, shape)
+        copies = placed_at(subset_of(patterns, each), places)
         tried = misfit_of_each(copies, state.obj, basis, copies.everything)
-        best = int(tried.argmin())
-        if tried[best] < SEARCH_GAIN * tried[0]:
-            move(patterns, one[None], places[best][None], shape)
-            found += 1
+        tried, places = tried.reshape(len(some), -1), places.reshape(len(some), -1, 2)
+        best = tried.argmin(1, keepdim=True)
+        better = (tried.gather(1, best) < SEARCH_GAIN * tried[:, :1])[:, 0]
+        chosen = places.take_along_dim(best[..., None], dim=1)[:, 0]
+        move(patterns, some[better], chosen[better], shape)
+        found += better.sum()
     patterns.share_parameters()
     patterns.comm.sum(found)
     return int(found)

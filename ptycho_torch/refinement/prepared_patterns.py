@@ -344,7 +344,7 @@ def lagrange_weights(x: Tensor) -> Tensor:
 def node_weights(fractions: Tensor) -> Tensor:
     """Weights of the nine node shifts for fractions (N, 2), float64, (N, 9)."""
     along_y, along_x = lagrange_weights(fractions[:, 0]), lagrange_weights(fractions[:, 1])
-    return (along_y[:, :, None] * along_x[:, None, :]).reshape(len(fractions), -1)
+    return (along_y[:, :, None] * along_x[:, None, :]).flatten(1)
 
 
 def shift_basis(patterns: PreparedPatterns, probe: Tensor, components: Tensor) -> Tensor:
