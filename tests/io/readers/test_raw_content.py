@@ -402,6 +402,11 @@ def test_ptychonn(tmp_path, span, unit):
         "positions_unit": unit, "notes": (f"scan spans {span:.3g}: read as {said}",),
     }  # fmt: skip
     assert_content(read_ptychonn([path]), **expected)
+    np.savez(path, reciprocal=COUNTS[:2], scan=positions[[0, -1]])
+    two = {"patterns": COUNTS[:2], "positions": positions[[0, -1]]}
+    assert_content(read_ptychonn([path]), **{**expected, **two})
+    np.savez(path, reciprocal=COUNTS[:1], scan=positions[:1])  # one has no distance to another
+    assert read_ptychonn([path]).positions_unit == "px"
 
 
 def test_npz(tmp_path):

@@ -1,5 +1,6 @@
 """Laws of the readers that small changes of them would break and that no format's test states."""
 
+import zipfile
 from types import SimpleNamespace
 
 import h5py
@@ -28,7 +29,7 @@ from ptycho_torch.io.readers.file_kind import kind_of_file
 from ptycho_torch.io.readers.hdf5 import need_dataset
 from ptycho_torch.io.readers.nearfield import border_light
 from ptycho_torch.io.readers.nexus import read_nexus
-from ptycho_torch.io.readers.npz import unreadable
+from ptycho_torch.io.readers.npz import check_declared, unreadable
 from ptycho_torch.io.readers.pattern_transforms import AmplitudesToCounts, Bin
 from ptycho_torch.io.readers.ptychonn import read_ptychonn
 from ptycho_torch.io.readers.raw_scan import RawScan
@@ -226,8 +227,32 @@ def test_a_refusal_of_an_npz_file_names_it(tmp_path):
     np.savez(path, scan=np.ones((3, 2)))
     with pytest.raises(InputError, match=f"^{path}: key 'reciprocal' is missing; found scan"):
         read_ptychonn([path])
+    np.savez(path, reciprocal=np.ones((3, 2, 2)))
+    with pytest.raises(InputError, match=f"^{path}: key 'scan' is missing; found reciprocal"):
+        read_ptychonn([path])
     assert str(path) in str(unreadable(path, MemoryError()))
     assert str(unreadable(path, ValueError("a reason"))).startswith(f"{path}: not a readable NPZ")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_an_array_that_declares_more_than_it_holds_is_refused(dtype, tmp_path):
+    """The 128 bytes of the header count for what it holds, too."""
+    np.save(tmp_path / "scan.npy", np.ones(700, dtype=dtype))
+    whole = (tmp_path / "scan.npy").read_bytes()
+    for shape, fits in ((b"(700,)", True), (b"(999,)", False)):
+        with zipfile.ZipFile(tmp_path / "scan.npz", "w") as archive:
+            archive.writestr("scan.npy", whole.replace(b"(700,)", shape))
+        if fits:
+            check_declared(tmp_path / "scan.npz", {"scan"})
+        else:
+            with pytest.raises(InputError, match="scan declares .* of shape .999,"):
+                check_declared(tmp_path / "scan.npz", {"scan"})
+            check_declared(tmp_path / "scan.npz", {"other"})
+
+
+def test_an_archive_of_other_arrays_is_described_by_some_names(tmp_path):
+    np.savez(tmp_path / "many.npz", **{name: np.ones(1) for name in "gfedcba"})
+    assert kind_of_file(tmp_path / "many.npz") == "an NPZ file of arrays (a, b, c, d, e, f)"
 
 
 def test_a_virtual_dataset_of_virtual_ones_is_read(tmp_path, measured):
