@@ -245,7 +245,7 @@ def test_an_array_that_declares_more_than_it_holds_is_refused(dtype, tmp_path):
         if fits:
             check_declared(tmp_path / "scan.npz", {"scan"})
         else:
-            with pytest.raises(InputError, match="scan declares .* of shape .999,"):
+            with pytest.raises(InputError, match=r"scan declares .* of shape .999,"):
                 check_declared(tmp_path / "scan.npz", {"scan"})
             check_declared(tmp_path / "scan.npz", {"other"})
 
