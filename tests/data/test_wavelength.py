@@ -37,3 +37,8 @@ def test_the_object_pixel_is_that_of_the_radiation():
     assert known.object_pixel_m((64, 128)) == pytest.approx(
         (1.9687e-12 * 0.1 / (64 * 150e-6), 1.9687e-12 * 0.1 / (128 * 150e-6)), rel=1e-4
     )
+
+
+def test_without_a_word_photons_are_meant():
+    assert energy_of(1e-10) == energy_of(1e-10, "photons")
+    assert wavelength_of(1e4) == wavelength_of(1e4, "photons")
