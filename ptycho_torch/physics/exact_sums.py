@@ -1,4 +1,4 @@
-"""Sums of values at an index, the same bits each time on every device.
+"""Sums of values at an index, the same bits each time, on a GPU too.
 
 The many threads of a GPU add in any order, and the last bits of a sum of floating-point numbers
 depend on the order. To sort the values first, as torch does where it shall be deterministic, takes
@@ -21,7 +21,7 @@ LARGEST_EXPONENT = 126  # of 1 / unit, which single precision can hold
 def sums_at(values: Tensor, index: Tensor, size: int, terms: int) -> Tensor:
     """The sum of the values at each index; differentiable.
 
-    On the CPU one after another. On other devices each value is rounded to a multiple of
+    On the CPU one after another. On a GPU each value is rounded to a multiple of
     ``2^-60 terms max|values|``, far below the round-off of single precision in their sum.
 
     Args:
@@ -59,9 +59,9 @@ class _Sums(torch.autograd.Function):
     def forward(ctx: FunctionCtx, values: Tensor, index: Tensor, size: int, terms: int) -> Tensor:
         ctx.save_for_backward(index)
         ctx.terms = terms  # type: ignore[attr-defined]
-        if values.device.type == "cpu":
-            return values.new_zeros(size).scatter_add_(0, index, values)
-        return sums_of_multiples(values, index, size, terms)
+        if values.device.type == "cuda":
+            return sums_of_multiples(values, index, size, terms)
+        return values.new_zeros(size).scatter_add_(0, index, values)
 
     @staticmethod
     def backward(ctx: FunctionCtx, change: Tensor) -> tuple[Tensor, None, None, None]:

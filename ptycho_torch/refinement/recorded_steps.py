@@ -70,10 +70,11 @@ def _replay(step: Step, batches: Sequence[Batch], keeper: torch.cuda.CUDAGraph) 
 
 @cache
 def _stream_and_keeper(device: torch.device) -> tuple[torch.cuda.Stream, torch.cuda.CUDAGraph]:
-    """The stream on which a device records, and the memory that all recorded steps share.
+    """The stream on which a device records, and a graph that keeps the memory of recorded steps.
 
-    Work space of the libraries belongs to a stream, so that another one in each epoch would take
-    more and more of it.
+    Work space of the libraries belongs to a stream, and memory to the graphs that share it: another
+    stream in each epoch would take more and more of one, and without a graph that stays the other
+    would be given up and asked for again.
     """
     stream, keeper = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
     with torch.cuda.stream(stream):
@@ -89,7 +90,7 @@ class _RecordedStep:
     Args:
         step: To record.
         batch: Any of them; no step is taken on it.
-        pool: Memory for what the step computes.
+        keeper: Holds the memory for what the step computes.
     """
 
     def __init__(self, step: Step, batch: Batch, keeper: torch.cuda.CUDAGraph) -> None:
