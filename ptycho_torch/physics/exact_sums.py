@@ -33,6 +33,8 @@ def sums_at(values: Tensor, index: Tensor, size: int, terms: int) -> Tensor:
     Returns:
         Of the dtype of the values, (size,), zero where there is no value.
     """
+    if not (values.requires_grad and torch.is_grad_enabled()):
+        return _sums(values, index, size, terms)
     result: Tensor = _Sums.apply(values, index, size, terms)
     return result
 
@@ -48,8 +50,17 @@ def values_at(sums: Tensor, index: Tensor, terms: int) -> Tensor:
     Returns:
         Of the dtype of the sums, (P,).
     """
+    if not (sums.requires_grad and torch.is_grad_enabled()):
+        return sums.gather(0, index)
     result: Tensor = _Values.apply(sums, index, terms)
     return result
+
+
+def _sums(values: Tensor, index: Tensor, size: int, terms: int) -> Tensor:
+    """See `sums_at`, without its derivative."""
+    if values.device.type == "cuda":
+        return sums_of_multiples(values, index, size, terms)
+    return values.new_zeros(size).scatter_add_(0, index, values)
 
 
 class _Sums(torch.autograd.Function):
@@ -59,9 +70,7 @@ class _Sums(torch.autograd.Function):
     def forward(ctx: FunctionCtx, values: Tensor, index: Tensor, size: int, terms: int) -> Tensor:
         ctx.save_for_backward(index)
         ctx.terms = terms  # type: ignore[attr-defined]
-        if values.device.type == "cuda":
-            return sums_of_multiples(values, index, size, terms)
-        return values.new_zeros(size).scatter_add_(0, index, values)
+        return _sums(values, index, size, terms)
 
     @staticmethod
     def backward(ctx: FunctionCtx, change: Tensor) -> tuple[Tensor, None, None, None]:
