@@ -120,4 +120,9 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "_random_shapes",
         "box = (np.abs(u) < radius) & (np.abs(v) <= radius * aspect)",
     ): "no pixel lies exactly on the border of a random shape",
+    (
+        "evaluation/metrics/residuals.py",
+        "_chi2",
+        "cells = math.floor(model.shape[1] * ENOUGH / CELL) + 3",
+    ): "room for one more cell, which stays empty",
 }

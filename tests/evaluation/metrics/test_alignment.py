@@ -6,7 +6,12 @@ from scipy.ndimage import fourier_shift, gaussian_filter
 from skimage.registration import phase_cross_correlation
 
 from ptycho_torch.evaluation.metrics.agreement import correlation
-from ptycho_torch.evaluation.metrics.alignment import LARGEST_SHIFT_PX, align, find_alignment
+from ptycho_torch.evaluation.metrics.alignment import (
+    LARGEST_SHIFT_PX,
+    _gradients,
+    align,
+    find_alignment,
+)
 
 SIZE, MARGIN = 96, 16  # the margin holds what a shift brings in, so that no border is made up
 
@@ -127,3 +132,18 @@ def test_images_that_cannot_be_aligned_get_a_sentence():
         find_alignment(image[1:], image)
     with pytest.raises(ValueError, match="zero everywhere"):
         find_alignment(0 * image, image)
+
+
+def test_products_of_neighbours_take_a_ramp_for_a_global_phase_and_a_factor_squared():
+    """``O(x + 1) conj(O(x))`` along each axis."""
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((7, 9)) + 1j * rng.standard_normal((7, 9))
+    along_y, along_x = _gradients(image)
+    for y, x in ((0, 0), (5, 7), (2, 3)):
+        assert along_y[y, x] == pytest.approx(image[y + 1, x] * image[y, x].conj())
+        assert along_x[y, x] == pytest.approx(image[y, x + 1] * image[y, x].conj())
+    assert along_y.shape == along_x.shape == (6, 8)
+    ramp = np.exp(1j * (0.3 * np.arange(7)[:, None] - 0.2 * np.arange(9)))
+    moved_y, moved_x = _gradients(3 * image * ramp)
+    assert np.allclose(moved_y, 9 * np.exp(0.3j) * along_y)
+    assert np.allclose(moved_x, 9 * np.exp(-0.2j) * along_x)

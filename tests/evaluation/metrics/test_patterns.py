@@ -202,3 +202,15 @@ def test_noise_r_factor_is_about_what_the_truth_leaves(photons):
     assert noise_r_factor(made.scan) == pytest.approx(
         r_factor(made.truth, made.scan), rel=0.15
     )  # the estimate's own claim is some 10 %
+
+
+def test_an_empty_object_shows_each_pattern_its_own_probe(simulation):
+    flux = np.linspace(0.5, 1.5, len(simulation.scan))
+    scan = masked(replace(simulation.scan, flux=flux))
+    probe = scan.probe
+    pattern = np.abs(np.fft.fftshift(np.fft.fft2(probe, norm="ortho"), axes=(1, 2))) ** 2
+    expected = flux[:, None] * pattern.sum(axis=0)[scan.mask]
+    counts = scan.counts[:][:, scan.mask].astype(np.float64)
+    direct = np.sum((np.sqrt(expected) - np.sqrt(counts)) ** 2) / counts.sum()
+    assert empty_r_factor(probe, scan) == pytest.approx(direct, rel=1e-4)  # float32 transforms
+    assert empty_r_factor(probe, replace(scan, flux=None)) != pytest.approx(direct, rel=1e-2)
