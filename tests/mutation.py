@@ -60,6 +60,10 @@ ROOMS = {
     ),
 }
 
+# Functions that run on a GPU alone, where `tests/refinement/test_device.py` compares them with steps
+# on the CPU; their mutants are not drawn.
+ON_A_GPU = ("replay_steps", "_stream_and_keeper", "_RecordedStep")
+
 # The words of a message are no law; tests match those that name what to do next.
 MESSAGES = (
     r"^\s*raise \w+\(",
@@ -116,6 +120,7 @@ def sweep(room: str, modules: list[Path], sample: int | None, seed: int) -> list
         path: [
             get_mutant_name(path, name)
             for name in mutate_file_contents(str(path), path.read_text()).mutant_names
+            if not set(ON_A_GPU).intersection(orig_function_and_class_names_from_key(name))
         ]
         for path in (module.relative_to(ROOT) for module in modules)
     }

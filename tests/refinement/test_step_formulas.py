@@ -289,9 +289,10 @@ def test_the_background_takes_a_step_of_second_order_and_is_averaged_where_it_is
     assert torch.equal(patterns.background, again.background)
 
 
-def test_positions_take_a_damped_step_to_a_limit_with_momentum():
+def test_positions_take_a_damped_step_to_a_limit_with_momentum(monkeypatch):
+    monkeypatch.setattr(positions, "MAX_STEP_PX", 0.1)  # which some reach in each direction
     _, patterns, state = made()
-    parts = torch.tensor([2, 3, 7]), torch.tensor([9, 12])
+    parts = patterns.everything[1:6], patterns.everything[6:]
     observer = PositionObserver(patterns, CANVAS)
     observer.velocity = 0.01 * torch.arange(2 * N, dtype=torch.float64).reshape(N, 2)
     velocity, before = observer.velocity.clone(), patterns.centres
@@ -303,6 +304,7 @@ def test_positions_take_a_damped_step_to_a_limit_with_momentum():
     stepped = stepped.clamp(-positions.MAX_STEP_PX, positions.MAX_STEP_PX)
     index = torch.cat(parts)
     velocity[index] = positions.MOMENTUM * velocity[index] + stepped
+    assert (stepped.min(), stepped.max()) == (-positions.MAX_STEP_PX, positions.MAX_STEP_PX)
     assert (stepped.abs() < positions.MAX_STEP_PX).any()
     for one in seen:
         observer.add(one)
