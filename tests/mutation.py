@@ -60,8 +60,8 @@ ROOMS = {
     ),
 }
 
-# Functions that run on a GPU alone, where `tests/refinement/test_device.py` compares them with steps
-# on the CPU; their mutants are not drawn.
+# Functions that run on a GPU alone, where `tests/refinement/test_device.py` compares them with the
+# CPU; their mutants are not drawn.
 ON_A_GPU = ("replay_steps", "_stream_and_keeper", "_RecordedStep")
 
 # The words of a message are no law; tests match those that name what to do next.

@@ -368,6 +368,29 @@ def test_sums_over_patterns_are_those_of_all_processes(kind):
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.parametrize("update_probe", [True, False])
+def test_a_step_of_two_processes_is_that_of_all_their_patterns(update_probe):
+    found = []
+    settings = step.StepSettings(batches=3.5, step=0.4, prior=9.0, update_probe=update_probe)
+    for comm, times in ((Twins(CPU), 1), (SingleProcess(CPU), 2)):
+        _, patterns, state = made()
+        patterns = replace(patterns, comm=comm)
+        light = step.illumination_of(patterns, state, patterns.everything.repeat(times))
+        batch = torch.tensor([1, 4, 5, 11]).repeat(times)
+        step.step_on_batch(patterns, state, batch, light, settings)
+        found.append((state.obj, state.probe, state.components, light.photons))
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize(("counts", "poisson"), [(9.99, True), (10.0, False)])
+def test_counts_are_sparse_below_a_mean_over_good_pixels(counts, poisson):
+    scan, _, _ = made(modes=1, components=0)
+    even = np.where(scan.mask, counts, 1e4) * np.ones((N, 1, 1))
+    for mask, sparse in ((scan.mask, poisson), (np.ones(SHAPE, dtype=bool), False)):
+        one = replace(scan, counts=even, mask=mask)
+        assert prepare(one, torch.zeros(2).double(), CANVAS).poisson is sparse
+
+
 def test_momentum_goes_with_object_and_probe_where_a_slope_moves():
     """The next step of a state with momentum is that of the moved state, pattern by pattern."""
     _, patterns, state = made()
