@@ -176,8 +176,7 @@ def counted(work: Callable[[], object]) -> TransformCounter:
 def training(scan: Scan, device: torch.device, load: Workload) -> Line:
     """Steps forward, back and of the optimiser, with the copy of a group to the device."""
     module = untrained_module().to(device)
-    fused = True if device.type == "cuda" else None
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=fused)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     points = min(GROUP, len(scan))
     central = divide(scan.positions_px, n_core=points, n_total=points)[0]
     on_host = join_groups([make_group(scan, central.points)])

@@ -140,10 +140,7 @@ class PtychoModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam, and its learning rate: a short warm-up, then constant or along a cosine to zero."""
-        fused = True if self.device.type == "cuda" else None
-        optimizer = torch.optim.Adam(
-            self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), fused=fused
-        )
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
         total = int(self.trainer.estimated_stepping_batches)
 
         def lr_lambda(step: int) -> float:

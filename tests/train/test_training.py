@@ -201,6 +201,16 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(two_epochs, t
     assert any(not torch.equal(weights(first)[key], weights(other)[key]) for key in weights(first))
 
 
+def test_lower_precision_trains_as_well(config, tmp_path):
+    """Its layers round to eight bits, and its gradients are clipped like others."""
+    losses = {}
+    for precision in ("32-true", "bf16-mixed"):
+        run = train(replace(config, output_dir=tmp_path / precision, precision=precision))
+        losses[precision] = np.array(column(run, "train_loss"))
+    assert not np.array_equal(*losses.values())
+    np.testing.assert_allclose(*losses.values(), rtol=0.05)
+
+
 def test_loading_workers_change_no_bit(config, tmp_path):
     config = replace(config, gridsize=2, max_epochs=2)
     alone = train(config)
