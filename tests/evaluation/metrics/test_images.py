@@ -10,7 +10,15 @@ from torchmetrics.functional.image import peak_signal_noise_ratio as torch_psnr
 
 from ptycho_torch.data.scan import Reconstruction
 from ptycho_torch.errors import InputError
-from ptycho_torch.evaluation.metrics.agreement import compare, correlation, overlay, psnr, ssim
+from ptycho_torch.evaluation.metrics.agreement import (
+    SMALLEST_PX,
+    common_region,
+    compare,
+    correlation,
+    overlay,
+    psnr,
+    ssim,
+)
 
 
 def rectangle(rng, *, origin=(0, 0), shape=(60, 70), border=10, pixel_size_m=None):
@@ -172,3 +180,13 @@ def test_images_that_hold_nothing_get_a_sentence():
         compare(good, replace(good, object=0 * good.object))
     flat = compare(replace(good, object=np.ones_like(good.object)), good)
     assert flat.correlation < 0.2  # a flat image is compared, and found to be none
+
+
+def test_images_may_have_as_little_in_common_as_is_said():
+    """Positions reach from 10 to 50 along y; those of the other from 34, 16 px before the end."""
+    rng = np.random.default_rng(6)
+    one = rectangle(rng)
+    first, last = common_region(one, rectangle(rng, origin=(50 - SMALLEST_PX - 10, 0)))
+    assert last[0] - first[0] == SMALLEST_PX
+    with pytest.raises(InputError, match="less than 16 x 16 pixels in common"):
+        common_region(one, rectangle(rng, origin=(50 - SMALLEST_PX - 9, 0)))
