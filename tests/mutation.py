@@ -37,7 +37,7 @@ PATIENCE = {"timeout_multiplier": 6.0, "timeout_constant": 20.0}
 # that no fast test notices counts as a survivor.
 ROOMS = {
     "physics": ("tests/physics",),
-    "data": ("tests/data",),
+    "data": ("tests/data", "tests/evaluation/test_notebook.py"),
     "refinement": (
         "tests/refinement",
         "--deselect=tests/refinement/test_probe_retrieval.py::"

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ptycho_torch.data import lazy_patterns
 from ptycho_torch.data.lazy_patterns import (
     ConcatenatedPatterns,
     Hdf5Patterns,
@@ -102,3 +103,14 @@ def test_a_raster_of_rank_four_is_flat(tmp_path):
     assert view.shape == (12, 2, 2)
     assert np.array_equal(view[[11, 0, 6]], array.reshape(12, 2, 2)[[11, 0, 6]])
     assert np.array_equal(view[2:11], array.reshape(12, 2, 2)[2:11])
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 23, 100])
+def test_blocks_are_all_patterns_in_turn_with_their_slices(at_once, monkeypatch):
+    array = np.random.default_rng(0).integers(0, 1000, (23, 6, 7))
+    monkeypatch.setattr(lazy_patterns, "BLOCK_BYTES", 8 * 6 * 7 * at_once)
+    parts = list(blocks(array))
+    starts = list(range(0, 23, at_once))
+    expected = [slice(start, min(start + at_once, 23)) for start in starts]
+    assert [window for window, _ in parts] == expected
+    assert np.array_equal(np.concatenate([block for _, block in parts]), array)

@@ -62,3 +62,29 @@ def test_photons_of_an_exposure_are_those_of_its_own_probe_and_its_flux(scan):
     assert relative_photons(scan) == pytest.approx([1, 1, 1])
     with pytest.raises(ValueError, match="without a probe"):
         relative_photons(replace(scan, probe=None))
+
+
+def test_the_canvas_of_a_scan_that_is_long_along_one_axis_is_so_too(scan):
+    for axis in (0, 1):
+        positions = np.zeros((3, 2))
+        positions[:, axis] = 0.0, 40.0, 20.0
+        shape = replace(scan, positions_px=positions).canvas()[1]
+        assert shape[axis] == 41 + scan.pattern_shape[axis]
+        assert shape[1 - axis] == 1 + scan.pattern_shape[1 - axis]
+
+
+def test_positions_that_cannot_be_are_described(scan):
+    assert scan.extent_fault() == ""
+    far = replace(scan, positions_px=scan.positions_px + 2e12)
+    assert far.extent_fault() == (
+        "positions lie 2e+12 px from zero, where their numbers are not exact to a thousandth of a "
+        "pixel; subtract their mean"
+    )
+    wide = replace(scan, positions_px=scan.positions_px * [1e5, 1e6])
+    extent = np.ptp(wide.positions_px, axis=0) + np.array([4, 6])
+    lit = 4 * 3 * 24  # three patches, of which each may touch four cells
+    assert wide.extent_fault() == (
+        f"positions span {extent[0]:.4g} x {extent[1]:.4g} px, of which the patterns light "
+        f"{100 * lit / extent.prod():.2g} % at most; are some of the positions, or their unit, "
+        "wrong?"
+    )
