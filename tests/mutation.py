@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 WORK = ROOT / "build" / "mutation"
 ENOUGH = 0.9  # of the mutants of a room that change something
 UNNOTICED = ("survived", "no tests")
+NOT_RUN = 255  # exit code where pytest does not start, which mutmut takes for an endless mutant
 # A mutant counts as endless after six times the duration of its tests and two minutes: a busy
 # machine makes tests slower by a factor of four, and short ones by more.
 PATIENCE = {"timeout_multiplier": 6.0, "timeout_constant": 20.0}
@@ -173,7 +174,10 @@ def judged(path: Path, made: int, names: list[str], seed: int, minutes: float) -
     """What became of the mutants of a module that were tried, each in so many minutes."""
     data = SourceFileMutationData(path=path)
     data.load()
-    statuses = [status_by_exit_code[data.exit_code_by_key[name]] for name in names]
+    codes = [data.exit_code_by_key[name] for name in names]
+    if (lost := codes.count(NOT_RUN)) > 0:
+        raise SystemExit(f"{path}: {lost} mutants were not tried: pytest finds no test by its id")
+    statuses = [status_by_exit_code[code] for code in codes]
     for name, status in zip(names, statuses, strict=True):
         if status in ("not checked", "suspicious", "check was interrupted by user"):
             raise SystemExit(f"{name} was not tried to the end: {status}")

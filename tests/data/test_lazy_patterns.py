@@ -40,7 +40,7 @@ KEYS = [
 ]
 
 
-@pytest.mark.parametrize("key", KEYS, ids=str)
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: str(key).replace("\n", ""))
 def test_a_view_reads_what_the_array_has(stored, key):
     array, view = stored
     same = np.asarray(key, dtype=int) if isinstance(key, list) else key
