@@ -42,9 +42,6 @@ def run_command(command: Command, argv: Sequence[str] | None, *, prog: str) -> i
     """
     words = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in words
-    # Read when torch is loaded. Threads that wait busily for each other, the default, take the core
-    # that another program or the next thread needs, and make a shared machine many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _console(), _stoppable(argv is None), _without_display(), _quiet_threads():
         try:
             config = parse(load(command.options), words, prog=prog)

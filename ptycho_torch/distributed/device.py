@@ -2,11 +2,15 @@
 
 import contextlib
 import ctypes
+import math
 import os
+from collections.abc import Iterator
 
 import torch
 
 from ptycho_torch.errors import InputError
+
+SMALL_PATTERN_PX = 64 * 64  # up to which two threads are no faster than one in a training
 
 
 def choose_device(accelerator: str) -> torch.device:
@@ -58,3 +62,20 @@ def trim_malloc() -> None:
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextlib.contextmanager
+def threads_for(pattern_shape: tuple[int, int]) -> Iterator[None]:
+    """A block that computes with one thread if the patterns are small.
+
+    Several would divide arrays of some thousand numbers and wait for each other: that gains nothing
+    where every thread has a core, and takes many times as long where another program has one.
+    Nothing is changed if the variable ``OMP_NUM_THREADS`` is set.
+    """
+    threads = torch.get_num_threads()
+    if math.prod(pattern_shape) <= SMALL_PATTERN_PX and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -18,7 +18,11 @@ from ptycho_torch.config.registry import GENERATORS, load
 from ptycho_torch.data.conditions import conditions_of
 from ptycho_torch.data.grouping import choose_group_size, select_positions
 from ptycho_torch.data.scan import Scan
-from ptycho_torch.distributed.device import choose_device, double_precision_device
+from ptycho_torch.distributed.device import (
+    choose_device,
+    double_precision_device,
+    threads_for,
+)
 from ptycho_torch.distributed.fabric import (
     check_world_size,
     is_global_zero,
@@ -116,7 +120,7 @@ def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir
         )
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         _announce(module, train, group_size, trainer)
-        with refusing_start(start, module):
+        with refusing_start(start, module), threads_for(train[0].pattern_shape):
             trainer.fit(module, data, ckpt_path=start, weights_only=True)
         logger.debug("CUDA initialised: %s", torch.cuda.is_initialized())
         if trainer.is_global_zero:

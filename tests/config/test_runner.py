@@ -1,6 +1,5 @@
 """Exit statuses and error sentences of the commands."""
 
-import os
 import subprocess
 import sys
 
@@ -139,16 +138,6 @@ def test_simulate_writes_a_scan_its_truth_and_a_picture(tmp_path):
     with np.load(tmp_path / "made" / "scan.npz", allow_pickle=False) as scan:
         assert scan["diff3d"].shape == (16, 32, 32)
     assert status(cli.main, "simulate", *words) == 2
-
-
-@pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_that_wait_leave_their_core_to_others(tmp_path, monkeypatch, given, kept):
-    """Unless the user wants it otherwise."""
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if given:
-        monkeypatch.setenv("OMP_WAIT_POLICY", given)
-    assert status(train.main, "--train_data_file", tmp_path / "none.npz") == 2
-    assert os.environ["OMP_WAIT_POLICY"] == kept
 
 
 def test_quiet_prints_nothing(tmp_path, capfd):

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback
 from ptycho_torch.config import InferenceConfig, TrainingConfig
 from ptycho_torch.config.registry import GENERATORS
 from ptycho_torch.data.simulation import simulate_scan
+from ptycho_torch.distributed.device import threads_for
 from ptycho_torch.errors import InputError, RunError
 from ptycho_torch.generators.checkpoint import find_checkpoint, load_generator
 from ptycho_torch.inference import reconstruct
@@ -209,6 +210,41 @@ def test_lower_precision_trains_as_well(config, tmp_path):
         losses[precision] = np.array(column(run, "train_loss"))
     assert not np.array_equal(*losses.values())
     np.testing.assert_allclose(*losses.values(), rtol=0.05)
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(None, 1), ("3", 3)])
+def test_small_patterns_are_trained_with_one_thread(config, monkeypatch, wanted, expected):
+    """Unless the user says otherwise; and a program that calls has its number again."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if wanted:
+        monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    seen = []
+
+    class Watcher(Callback):
+        def on_train_batch_start(self, *_):
+            seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        train(replace(config, max_epochs=1), callbacks=[Watcher()])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {expected}
+
+
+def test_larger_patterns_are_computed_with_all_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with threads_for((64, 65)):
+            assert torch.get_num_threads() == 3
+        with threads_for((64, 64)):
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_loading_workers_change_no_bit(config, tmp_path):
