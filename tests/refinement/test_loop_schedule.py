@@ -340,7 +340,7 @@ def test_a_right_image_gains_nothing_by_more_modes(made, monkeypatch):
     assert mode_gain(made.scan, made.truth, RefineOptions()) == 0
 
 
-def test_a_report_of_a_refinement_holds_what_it_reached(made, caplog):
+def test_a_report_of_a_refinement_holds_what_it_reached(made, caplog, capsys):
     told = []
     with caplog.at_level(logging.INFO):
         result, history = refine_reconstruction(
@@ -349,6 +349,7 @@ def test_a_report_of_a_refinement_holds_what_it_reached(made, caplog):
             on_epoch=lambda *about: told.append(about),
         )  # fmt: skip
     assert [number for number, _, _ in told] == [0, 1, 2]
+    assert capsys.readouterr().out == ""  # no progress bar
     first, *epochs = (one for _, one, _ in told)
     assert history == {
         "outcome": "refined",
