@@ -28,6 +28,8 @@ TRACKERS = {  # logger -> package to install
     "tensorboard": "tensorboard",
     "mlflow": "'ptycho_torch[mlflow]'",
 }
+# It has one message: which process ended, before it ends the others.
+LAUNCHER = "lightning.fabric.strategies.launchers.subprocess_script"
 GRADIENT_NORM = 1.0  # larger gradients are shortened, so that a rare group does not undo the others
 
 
@@ -52,6 +54,7 @@ def build_trainer(
         warnings.filterwarnings("ignore", module=r"(lightning|torch)\.")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR if config.quiet else logging.WARNING)
+    logging.getLogger(LAUNCHER).setLevel(logging.INFO)
     keep = config.checkpoint_save_top_k
     own: list[Callback] = [
         RestoreSigterm(),

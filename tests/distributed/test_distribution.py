@@ -3,6 +3,7 @@ start them.
 """
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.strategies.launchers import subprocess_script
 
 from ptycho_torch.config import InferenceConfig, TrainingConfig
 from ptycho_torch.errors import InputError
@@ -262,6 +264,13 @@ def under_way(config: TrainingConfig, folder: Path) -> tuple[subprocess.Popen[by
         run.kill()
         raise
     return run, text
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_quiet_training_lets_lightning_say_which_process_ended():
+    """It may see the loss before the others do, and then ends them at once."""
+    observer = subprocess_script._ChildProcessObserver
+    assert logging.getLogger(observer.__module__).isEnabledFor(logging.INFO)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")

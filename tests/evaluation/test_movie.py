@@ -123,13 +123,15 @@ def test_the_animation_of_an_inference_changes_no_bit_of_it(trained, scan_file, 
 def test_a_movie_that_cannot_be_is_refused_before_the_scan_is_read(trained, tmp_path, capsys):
     there = tmp_path / "there.gif"
     there.write_bytes(b"of the user")
+    scan = tmp_path / "scan.npz"
+    scan.write_bytes(b"whoever reads it refuses it")
     for words, sentence in (
         (["--movie", there], "give --refine auto"),
         (["--refine", 3, "--movie", tmp_path / "movie.mp4"], "must end with .gif or .png"),
         (["--refine", 3, "--movie", tmp_path / "no/movie.gif"], "there is no folder"),
         (["--refine", 3, "--movie", there], "is there already"),
     ):
-        assert infer(trained, tmp_path / "missing.npz", tmp_path / "out", *words) == 2
+        assert infer(trained, scan, tmp_path / "out", *words) == 2
         assert sentence in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
     assert there.read_bytes() == b"of the user"

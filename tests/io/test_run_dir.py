@@ -235,14 +235,15 @@ def infer(model, scan, folder, *words):
 def test_a_folder_that_holds_a_run_is_refused_before_the_scan_is_read(
     trained, scan_file, tmp_path, capsys
 ):
-    """The scan is not even there."""
-    missing = tmp_path / "no_such_scan.npz"
-    assert train(missing, trained) == 2
+    """The file is not even one of a scan."""
+    wrong = tmp_path / "no_scan.npz"
+    wrong.write_bytes(b"whoever reads it refuses it")
+    assert train(wrong, trained) == 2
     assert "already holds a run of 'train'" in capsys.readouterr().err
-    assert infer(trained, missing, trained) == 2
+    assert infer(trained, wrong, trained) == 2
     assert "is not of a run of 'infer'" in capsys.readouterr().err
-    assert train(missing, trained, "--overwrite") == 2
-    assert "no_such_scan.npz: no such file" in capsys.readouterr().err
+    assert train(wrong, trained, "--overwrite") == 2
+    assert "no_scan.npz" in capsys.readouterr().err
     assert (trained / "checkpoints" / "last.ckpt").is_file()
 
 
