@@ -185,13 +185,15 @@ def metric_section(session: Entry, runs: Runs) -> list[Section]:
         for row in (session["comparison"] or {"metrics": []})["metrics"]
     }
     rows: list[Sequence[Cell]] = []
+    tries = Counter(run["test"] for run in runs.values())
     for folder, run in runs.items():
+        again = f", attempt {run['attempt']}" if tries[run["test"]] > 1 else ""
         for metric in [*run["metrics"], *map(last_of, run["series"])]:
             row = before.get((run["test"], metric["name"]))
             changed: list[Cell] = [Verdict(row["verdict"]), row["before"]] if row else ["", ""]
             changed = changed if before else []
             name = Link(metric["name"], f"{folder.name}/index.html")
-            rows.append((name, metric["value"], metric["unit"], *changed, run["test"]))
+            rows.append((name, metric["value"], metric["unit"], *changed, run["test"] + again))
     if not rows:
         return []
     changes = ("Change", "Before") if before else ()

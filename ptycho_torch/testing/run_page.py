@@ -54,7 +54,8 @@ def run_page(folder: Path, run: Entry) -> Page:
                 part
                 for at, one in enumerate(run["commands"])
                 for part in command(folder, at + 1, one)
-            ],
+            ]
+            or [Note("No command was run.")],
         ),
         Section("Files", [inputs_table(run), artifacts_table(folder, run)]),
         Section("Environment", environment(run["environment"])),
@@ -63,6 +64,7 @@ def run_page(folder: Path, run: Entry) -> Page:
     lead = Facts(
         [
             ("Test", run["test"]),
+            ("Attempt", f"{run['attempt']}"),
             *(("Seed " + name, f"{value}") for name, value in run["seeds"].items()),
             *timing(run),
         ]
@@ -83,8 +85,13 @@ def timing(manifest: Entry) -> list[tuple[str, Cell]]:
         if git
         else "not under git"
     )
-    duration = f"{manifest['duration_s']:.1f} s" if manifest["finished"] else "did not finish"
+    duration = in_seconds(manifest["duration_s"]) if manifest["finished"] else "did not finish"
     return [("Started", manifest["started"]), ("Duration", duration), ("Revision", revision)]
+
+
+def in_seconds(duration_s: float) -> str:
+    """A duration in words, with thousandths where it is short."""
+    return f"{duration_s:.{1 if duration_s >= 1 else 3}f} s"
 
 
 def groups_table(run: Entry) -> Block:

@@ -461,6 +461,12 @@ def test_each_rerun_has_a_folder(pytester: pytest.Pytester, inner_pytest: Inner)
         (test["verdict"], test["flaky"], len(test["attempts"]))
         for test in read_manifest(pytester.path / "out")["tests"]
     ] == [("passed", True, 3)]
+    front = (pytester.path / "out/index.html").read_text()
+    for number in (1, 2, 3):
+        assert f"::test_flaky, attempt {number}<" in front, "two values have one name"
+    for run in (pytester.path / "out").glob("*/index.html"):
+        assert "No command was run." in run.read_text()
+        assert "<dd>0.0 s</dd>" not in run.read_text()
 
 
 def test_new_session_replaces_an_archive_and_touches_nothing_else(
