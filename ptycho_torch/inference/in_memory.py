@@ -244,11 +244,9 @@ def image_metrics(
     r_image, r_noise = residuals.total_r_factor, noise_r_factor(scan)
     r_empty = empty_r_factor(result.probe, scan)
     if r_image >= r_empty:
-        text = (
-            "the image explains the patterns no better than an empty one (R %.3g and %.3g); "
-            "train longer"
-        )
-        logger.warning(text, r_image, r_empty)
+        advice = "check the probe and the positions" if refined else "refine it with --refine auto"
+        text = "the image explains the patterns no better than an empty one (R %.3g and %.3g); %s"
+        logger.warning(text, r_image, r_empty, advice)
     text = "R-factor %.4f (%.4f for an empty object, about %.4f for counting noise alone)"
     logger.info(text, r_image, r_empty, r_noise)
     if not refined and r_image > DOUBTFUL_PROBE * r_noise and r_image > SMALL_R:
