@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 
 import h5py
@@ -21,6 +22,7 @@ from live_sources import Pace, send, write_flushing, write_swmr
 from ptycho_torch.config import InferenceConfig
 from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.inference import reconstruct
+from ptycho_torch.inference.live.live_server import Board
 from ptycho_torch.io.readers.reconstruction import read_reconstruction
 from ptycho_torch.io.run_dir import RunDir
 from ptycho_torch.io.writers import write_scan
@@ -155,6 +157,23 @@ def assert_shows(run, expected):
     assert (
         agreement > 0.95
     )  # canvases with neighbours on one side only; noise alone gives below 0.5
+
+
+def test_a_slow_viewer_gets_the_last_state_before_the_view_ends():
+    board, got = Board(), []
+
+    def look():
+        with board.viewer():
+            for state in board.states():
+                time.sleep(0.1)
+                got.append(state)
+
+    threading.Thread(target=look, daemon=True).start()
+    while not got:
+        time.sleep(0.01)
+    board.show({"stage": "finished"}, {})
+    board.close()
+    assert got[-1] == b'{"stage": "finished"}'
 
 
 def test_a_swmr_file_is_followed_to_its_end(live, scan, trained, tmp_path):

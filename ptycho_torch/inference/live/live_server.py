@@ -22,6 +22,7 @@ POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; script-src 'self'; "
     "style-src 'self'"
 )
+LAST_STATE_S = 2.0  # that viewers have at the end to get the last state
 BEAT_S = 5.0  # after which a viewer hears that nothing has changed
 STUCK_S = 20.0  # for which a viewer may take nothing, until it is left
 MAX_VIEWERS = 64
@@ -53,10 +54,11 @@ class Board:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End what viewers wait for."""
+        """End what viewers wait for, once they have the last state, or are too slow for it."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._changed.wait_for(lambda: self.viewers == 0, LAST_STATE_S)
 
     def picture(self, name: str) -> bytes | None:
         """A picture as PNG; None before there is one."""
@@ -86,6 +88,7 @@ class Board:
         finally:
             with self._changed:
                 self.viewers -= 1
+                self._changed.notify_all()
 
 
 class Handler(BaseHTTPRequestHandler):
