@@ -27,9 +27,8 @@ from ptycho_torch.physics.patches import (
 from ptycho_torch.physics.probe_shift import shift_probe
 from ptycho_torch.physics.propagation import FarField, Propagator
 
-ROUND_OFF = (
-    16  # of Fourier transforms of a canvas, in units of the last digit of its brightest pixel
-)
+# Of Fourier transforms of a canvas, in units of the last digit of its brightest pixel.
+ROUND_OFF = 16
 
 
 @dataclass(frozen=True)
