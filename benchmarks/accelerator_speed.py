@@ -173,8 +173,11 @@ def counted(work: Callable[[], object]) -> TransformCounter:
     return counter
 
 
-def training(scan: Scan, device: torch.device, load: Workload) -> Line:
-    """Steps forward, back and of the optimiser, with the copy of a group to the device."""
+def training(scan: Scan, device: torch.device, load: Workload, *, recorded: bool = True) -> Line:
+    """Steps forward, back and of the optimiser, with the copy of a group to the device.
+
+    They are those of `train`, which a GPU records, or launched one by one.
+    """
     module = untrained_module().to(device)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     points = min(GROUP, len(scan))
@@ -184,7 +187,8 @@ def training(scan: Scan, device: torch.device, load: Workload) -> Line:
 
     def step() -> None:
         group = Group._make(None if part is None else part.to(device) for part in on_host)
-        losses = module.group_loss(*split_photons(group, 0.5, rng))
+        loss = module.step_loss if recorded else module.group_loss
+        losses = loss(*split_photons(group, 0.5, rng))
         optimizer.zero_grad()
         torch.log(losses + NOISE_LOSS).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -193,6 +197,7 @@ def training(scan: Scan, device: torch.device, load: Workload) -> Line:
     turn_s = median_s(lambda: [step() for _ in range(load.steps)], device, load.turns)
     seconds = turn_s / load.steps
     what = f"training step, {points} patterns of {scan.pattern_shape[0]}²"
+    what += "" if recorded else ", launched one by one"
     return Line(what, seconds, f"{1 / seconds:.3g} steps", transforms.seconds(device, load.turns))
 
 
@@ -356,6 +361,8 @@ def print_tables(accelerator: str, load: Workload) -> int:
         for size, n_side in load.n_sides.items():
             scan = simulate_scan(photons=PHOTONS, n_side=n_side, pattern_size=size).scan
             measured(training(scan, device, load))
+            if device.type == "cuda":
+                measured(training(scan, device, load, recorded=False))
             line, apart = inference(scan, accelerator, device, load, Path(folder) / str(size))
             measured(line)
             networks.append(apart)

@@ -369,6 +369,20 @@ MUTANTS = [
         "tests/refinement/test_recorded_steps.py",
     ),
     Mutant(
+        "a loss replayed by that of another canvas",
+        "train/recorded_loss.py",
+        "key = shape, tuple(tensor.shape for tensor in tensors)",
+        "key = (0, 0), tuple(tensor.shape for tensor in tensors)",
+        "tests/train/test_recorded_loss.py",
+    ),
+    Mutant(
+        "a step to record that waits for a value",
+        "train/recorded_loss.py",
+        "reconstruct = self.generator.on_whole_canvas",
+        "reconstruct = self.generator",
+        "tests/train/test_recorded_loss.py",
+    ),
+    Mutant(
         "the affine part of the positions left in",
         "refinement/positions.py",
         "self.affine.add(slopes, products)",

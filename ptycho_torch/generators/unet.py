@@ -37,6 +37,7 @@ class UNet(Generator):
     gridsize = 2
     inference_group_size = 4
     variable_group_size = False
+    recordable = True
 
     def __init__(self, group_size: int, width: int = 24) -> None:
         super().__init__()
@@ -61,6 +62,10 @@ class UNet(Generator):
         return torch.where(
             lit, total / light.clamp_min(torch.finfo(light.dtype).tiny), torch.ones_like(total)
         )
+
+    def on_whole_canvas(self, group: Group, canvas_shape: tuple[int, int]) -> Tensor:
+        """See `Generator.on_whole_canvas`."""
+        return self.forward(group, canvas_shape)
 
     def patches(self, amplitude: Tensor) -> Tensor:
         """Complex patches, (B, C, H, W), from amplitudes of mean square 1, (B, C, H, W)."""

@@ -1,6 +1,7 @@
 """The unrolled generator: sweeps of gradient steps, each corrected by a small network."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ FIRST_STEPS = (1.0, 0.8, 0.5, 0.3, 0.2, 0.1)  # before learning; one for each st
 FIRST_MOMENTUM = 0.8  # before learning
 MAX_CORRECTION = 0.5  # of one stage, so that it cannot destroy its input
 MAX_LEVELS = 12  # the coarsest pixel is 2048 fine ones; no canvas of a group is larger
+
+Box = tuple[slice, slice]
+BoxChoice = Callable[[Tensor], tuple[Box, Tensor]]  # see `box_around`
 
 
 class Unrolled(Generator):
@@ -51,6 +55,7 @@ class Unrolled(Generator):
     gridsize = 8
     inference_group_size = 1024
     variable_group_size = True
+    recordable = True
 
     def __init__(self, width: int = 16, levels: int = 3) -> None:
         super().__init__()
@@ -65,12 +70,22 @@ class Unrolled(Generator):
         self.corrections = nn.ModuleList(Correction(width, levels) for _ in range(stages))
 
     def forward(self, group: Group, canvas_shape: tuple[int, int]) -> Tensor:
-        """See `Generator.forward`."""
+        """See `Generator.forward`; corrects the part of the canvas where there is light."""
+        return self._reconstruct(group, canvas_shape, box_around)
+
+    def on_whole_canvas(self, group: Group, canvas_shape: tuple[int, int]) -> Tensor:
+        """See `Generator.on_whole_canvas`; corrects all of it."""
+        return self._reconstruct(group, canvas_shape, whole_box)
+
+    def _reconstruct(
+        self, group: Group, canvas_shape: tuple[int, int], choose_box: BoxChoice
+    ) -> Tensor:
+        """The object under each group, corrected within a box."""
         subsets = spread_subsets(group, canvas_shape)
         light = torch.stack([subset.light for subset in subsets]).sum(dim=0)
         support = (light > LIT * light.amax(dim=(-2, -1), keepdim=True)).to(light.dtype)
         gain = low_frequency_gain(group.mean_probe(), canvas_shape)
-        box, inside = box_around(support)
+        box, inside = choose_box(support)
         saturated = 2 * light / (light + light.amax(dim=(-2, -1), keepdim=True)) - 1
         canvas = torch.ones_like(light, dtype=group.probe.dtype)
         velocity = torch.zeros_like(canvas)
@@ -155,9 +170,6 @@ def scattered(count: int) -> list[int]:
     return sorted(range(count), key=lambda number: (number * (math.sqrt(5) - 1) / 2) % 1)
 
 
-Box = tuple[slice, slice]
-
-
 def box_around(lit: Tensor) -> tuple[Box, Tensor]:
     """The part of the canvases where there is light, and 1 there, 0 elsewhere, real, (Y, X)."""
     any_lit = lit.any(dim=0)
@@ -166,6 +178,12 @@ def box_around(lit: Tensor) -> tuple[Box, Tensor]:
     inside = torch.zeros_like(lit[0])
     inside[box] = 1
     return box, inside
+
+
+def whole_box(lit: Tensor) -> tuple[Box, Tensor]:
+    """As `box_around`, of all pixels."""
+    height, width = lit.shape[-2:]
+    return (slice(0, height), slice(0, width)), torch.ones_like(lit[0])
 
 
 def within(values: Tensor, box: Box, canvas: Tensor) -> Tensor:

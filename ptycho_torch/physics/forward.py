@@ -181,7 +181,7 @@ def scan_layout(
         Indices, shifted probes and the model of the patterns.
 
     Raises:
-        ValueError: If a patch reaches beyond its canvas.
+        ValueError: On the CPU, if a patch reaches beyond its canvas.
     """
     whole, fraction = split_corners(corners_px)
     height, width = probe.shape[-2:]

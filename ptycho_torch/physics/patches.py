@@ -44,9 +44,11 @@ def patch_indices(
         Indices into the B canvases laid end to end, int64, (B, C, H, W).
 
     Raises:
-        ValueError: If a patch reaches beyond its canvas.
+        ValueError: On the CPU, if a patch reaches beyond its canvas. On other devices that is not
+            tested, since the host would wait for it.
     """
-    _check_within(corners, patch_shape, canvas_shape)
+    if corners.device.type == "cpu":
+        _check_within(corners, patch_shape, canvas_shape)
     rows, columns = canvas_shape
     canvas = torch.arange(corners.shape[0], device=corners.device)[:, None, None, None]
     return canvas * rows * columns + _pixels_of(corners, patch_shape, columns)

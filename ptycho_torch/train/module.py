@@ -17,10 +17,11 @@ from ptycho_torch.data.augmentation import (
     random_symmetry,
     split_photons,
 )
-from ptycho_torch.data.grouping import group_layout, join_groups, split_groups
+from ptycho_torch.data.grouping import join_groups, split_groups
 from ptycho_torch.data.scan import Group
 from ptycho_torch.generators import build_generator
-from ptycho_torch.physics.forward import predict_counts
+from ptycho_torch.train.group_loss import common_canvas_shape, group_loss
+from ptycho_torch.train.recorded_loss import RecordedLoss, can_be_recorded
 
 # Loss per pixel that counting noise leaves; the gradient of log(loss + NOISE_LOSS) is relative.
 NOISE_LOSS = 0.5
@@ -58,6 +59,7 @@ class PtychoModule(LightningModule):
         self.learning_rate = learning_rate
         self.scheduler = scheduler
         self.seed = seed
+        self.recorded_loss = RecordedLoss(self.generator, self.loss)
         self.stepped = False  # whether a step of this process was finished
 
     def group_loss(self, shown: Group, target: Group) -> Tensor:
@@ -65,11 +67,14 @@ class PtychoModule(LightningModule):
 
         Both hold the same scan points, with different photons.
         """
-        shapes = shown.canvas_shape(), target.canvas_shape()
-        canvas_shape = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
-        canvas = self.generator(shown, canvas_shape)
-        layout = group_layout(target, canvas_shape)
-        return self.loss(predict_counts(canvas, layout), target.counts, target.mask)
+        canvas_shape = common_canvas_shape(shown, target)
+        return group_loss(self.generator, self.loss, shown, target, canvas_shape)
+
+    def step_loss(self, shown: Group, target: Group) -> Tensor:
+        """As `group_loss`; on an NVIDIA GPU recorded, on larger canvases."""
+        if can_be_recorded(self.generator, shown):
+            return self.recorded_loss(shown, target)
+        return self.group_loss(shown, target)
 
     def iter_groups(self, batch: Group, batch_idx: int) -> Iterator[tuple[Group, torch.Generator]]:
         """The groups of a batch, each with a random generator of its own.
@@ -94,9 +99,13 @@ class PtychoModule(LightningModule):
         for group, rng in self.iter_groups(batch, self.global_step):
             turned = apply_symmetry(group, random_symmetry(group, rng))
             pairs.append(split_photons(turned, random_input_fraction(turned, rng), rng))
-        losses = self.group_loss(*map(join_groups, zip(*pairs, strict=True)))
+        losses = self.step_loss(*map(join_groups, zip(*pairs, strict=True)))
         self._log_mean("train_loss", losses)
         return torch.log(losses + NOISE_LOSS).mean()
+
+    def on_train_end(self) -> None:
+        """Give the memory of what was recorded back."""
+        self.recorded_loss = RecordedLoss(self.generator, self.loss)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Remember that a step was finished."""

@@ -123,6 +123,18 @@ def test_an_image_from_the_file_has_the_bits_of_one_from_memory(scan, from_file)
     assert stored.history == loaded.history
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_on_a_gpu_an_image_from_the_file_has_the_bits_of_one_from_memory(scan, monkeypatch):
+    """The steps from memory are recorded ones, those from the file are not."""
+    options = RefineOptions(epochs=3, update_probe=True, device=torch.device("cuda"))
+    loaded = refine_from_uniform(scan, options)
+    monkeypatch.setattr(pattern_store, "DEVICE_SHARE", 0)
+    stored = refine_from_uniform(scan, options)
+    assert np.array_equal(stored.reconstruction.object, loaded.reconstruction.object)
+    assert stored.history == loaded.history
+
+
 def test_a_measurement_from_the_file_is_that_from_memory(scan, from_file):
     found = []
     for one in (scan, replace(scan, counts=scan.counts[:])):
