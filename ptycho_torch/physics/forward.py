@@ -271,17 +271,29 @@ def illumination_nearest_pixel(
         Real, (B, Y, X), in photons.
     """
     power = incoherent_sum(probe)
-    each = zip(corners_px.round().long(), power, strict=True)
-    return torch.stack([_light_of(corners, patch, canvas_shape) for corners, patch in each])
+    canvases = power.new_zeros(len(power), *canvas_shape)
+    for canvas, corners, patch in zip(canvases, corners_px.round().long(), power, strict=True):
+        add_patches(canvas, patch.expand(len(corners), -1, -1), corners)
+    return canvases
 
 
-def _light_of(corners: Tensor, power: Tensor, canvas_shape: tuple[int, int]) -> Tensor:
-    """Photons on each pixel of a canvas, for corners (C, 2) and the light of a patch, (H, W)."""
-    if power.device.type != "cpu":
-        return light_by_convolution(corners, power, canvas_shape)
-    light = power.new_zeros(canvas_shape)
-    add_patches(light, power.expand(len(corners), -1, -1), corners)
-    return light
+def quick_illumination(corners: Tensor, probe: Tensor, canvas_shape: tuple[int, int]) -> Tensor:
+    """As `illumination_nearest_pixel` of one group, for the steps of a refinement.
+
+    On a GPU it is some ten times faster, and zero where it is fainter than the round-off of Fourier
+    transforms.
+
+    Args:
+        corners: Whole-pixel minimum corners ``(y, x)``, int64, (C, 2).
+        probe: Illumination modes, complex, (M, H, W), in sqrt(photons).
+        canvas_shape: ``(Y, X)``, which must hold all patches.
+
+    Returns:
+        Real, (Y, X), in photons.
+    """
+    if probe.device.type == "cpu":
+        return illumination_nearest_pixel(corners[None], probe[None], canvas_shape)[0]
+    return light_by_convolution(corners, incoherent_sum(probe), canvas_shape)
 
 
 def light_by_convolution(corners: Tensor, power: Tensor, canvas_shape: tuple[int, int]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ptycho_torch.data.grouping import compact_regions
-from ptycho_torch.physics.forward import illumination_nearest_pixel
+from ptycho_torch.physics.forward import quick_illumination
 from ptycho_torch.physics.incoherent import coherent_sum, incoherent_sum, squared_modulus
 from ptycho_torch.physics.low_frequency import low_frequency_gain, precondition_phase
 from ptycho_torch.physics.patches import add_patches
@@ -232,7 +232,7 @@ def illumination_of(patterns: PreparedPatterns, state: State, own: Tensor) -> Il
     """The light of some patterns, of which this process owns the given ones."""
     probe = state.probe
     shape = state.shape
-    photons = illumination_nearest_pixel(patterns.corners[own][None], probe[None], shape)[0]
+    photons = quick_illumination(patterns.corners[own], probe, shape)
     patterns.comm.sum(photons)
     brightest = photons.max()
     support = (photons > TUNING.support * brightest).to(photons.dtype)
@@ -317,8 +317,7 @@ def step_on_batch(
         basis = shift_basis(patterns, probe, components)
     gradient = torch.zeros_like(ahead)
     probe_gradient = ProbeGradient(patterns, probe, len(components))
-    at = patterns.corners[own][None]
-    here = illumination_nearest_pixel(at, state.probe[None], state.shape)[0]
+    here = quick_illumination(patterns.corners[own], state.probe, state.shape)
     for some in parts_of(own, patterns_at_once(patterns, len(probe))):
         # 2. residual on the detector, propagated back to exit waves
         descent = descent_of(patterns, ahead, basis, some)

@@ -17,6 +17,7 @@ from ptycho_torch.physics.forward import (
     illumination_nearest_pixel,
     position_gradient,
     predict_counts,
+    quick_illumination,
     scan_layout,
 )
 from ptycho_torch.physics.gaussian_blur import gaussian_blur
@@ -84,6 +85,7 @@ COMPUTATIONS = {
     "near-field counts": lambda: counts_of(PROPAGATORS["near"]),
     "illumination": lambda: illumination(scan_layout(CORNERS, PROBE, CANVAS)),
     "illumination at pixels": lambda: illumination_nearest_pixel(CORNERS, PROBE, CANVAS),
+    "quick illumination": lambda: quick_illumination(WHOLE[0], PROBE[0], CANVAS),
     "intensity": lambda: diffraction_intensity(PATCHES, PROBE),
     "position gradient": lambda: position_gradient(EXIT_WAVES, PROBE, PATCHES),
     "gain": lambda: low_frequency_gain(PROBE, CANVAS),
