@@ -16,7 +16,10 @@ from urllib.parse import quote
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ANSI_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-JOINT = re.compile(r"(?<=[/_])(?=[^/_])|(?<=::)")  # where a path or the id of a test may break
+# A flag of a command, with the brackets and marks around it.
+FLAG = re.compile(r"([^\w\s-]*(?<![\w-])--?[A-Za-z][\w-]*[^\w\s/-]*)")
+# Where a path, a name or the id of a test may break. A fraction such as 1/2 stays whole.
+JOINT = re.compile(r"(?<=\w/)(?=[^/])(?!(?<=\d/)\d)|(?<=_)(?=[^/_])|(?<=::)|(?<=\w\[)")
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -149,7 +152,8 @@ def render_html(page: Page) -> str:
     )
     badge = f" {cell(Verdict(page.verdict))}" if page.verdict else ""
     kind = class_of(page.verdict)
-    reason = f'<p class="banner {kind}"><span>{text(page.reason)}</span></p>' if page.reason else ""
+    why = running_text(page.reason)
+    reason = f'<p class="banner {kind}"><span>{why}</span></p>' if why else ""
     sections = "".join(
         f'<section aria-labelledby="s{at}"><h2 id="s{at}">{text(part.title)}</h2>\n'
         f"{blocks(part.blocks)}</section>\n"
@@ -168,7 +172,7 @@ def render_html(page: Page) -> str:
 </head>
 <body>
 <a class="skip" href="#main">Skip to the content</a>
-<header><h1>{text(page.title)}{badge}</h1>{reason}{contents}</header>
+<header><h1>{running_text(page.title)}{badge}</h1>{reason}{contents}</header>
 <main id="main" tabindex="-1">
 {blocks(page.lead)}{sections}</main>
 </body>
@@ -198,6 +202,30 @@ def text(value: str) -> str:
     return escape(printable(value))
 
 
+def running_text(value: str) -> str:
+    """The text escaped for HTML; flags stay whole, and names break at their joints.
+
+    The characters stay the same, also when they are copied. A piece that is longer than a line
+    breaks anywhere.
+    """
+    parts = FLAG.split(printable(value))  # flags at odd places
+    return "".join(
+        f'<span class="flag">{escape(part)}</span>'
+        if at % 2
+        else "".join(map(_breakable, re.split(r"(\s+)", part)))
+        for at, part in enumerate(parts)
+    )
+
+
+def _breakable(word: str) -> str:
+    """A word with its joints; in the case of a test a hyphen is none."""
+    is_id = "::" in word or "[" in word
+    return "<wbr>".join(
+        f'<span class="case">{escape(piece)}</span>' if is_id and "-" in piece else escape(piece)
+        for piece in JOINT.split(word)
+    )
+
+
 def printable(value: str) -> str:
     """The text without terminal colours and unprintable characters."""
     return UNPRINTABLE.sub(
@@ -217,20 +245,12 @@ def plain(value: Cell) -> str:
 def cell(value: Cell) -> str:
     """A value inside a table or a list of facts."""
     if isinstance(value, Link):
-        return anchor(value.path, text(value.text))
+        return anchor(value.path, running_text(value.text))
     if isinstance(value, Verdict):
         kind, mark = class_of(value.word), MARKS.get(value.word, "•")
         shown = f'<span aria-hidden="true">{mark}</span> {text(value.word)}'
         return f'<span class="verdict {kind}">{shown}</span>'
-    return text(plain(value))
-
-
-def row_heading(value: Cell) -> str:
-    """The first cell of a row: on a phone its name breaks at joints, and is copied whole."""
-    if isinstance(value, Verdict):
-        return cell(value)
-    shown = "<wbr>".join(map(text, JOINT.split(plain(value))))
-    return anchor(value.path, shown) if isinstance(value, Link) else shown
+    return running_text(plain(value))
 
 
 def anchor(path: str, shown: str) -> str:
@@ -251,20 +271,21 @@ def block(part: Block) -> str:
             return f'<div class="{kind}">{"".join(map(picture, pictures))}</div>'
         case Drawing(svg, alt, caption):
             label = f'role="img" aria-label="{text(alt)}"'
-            below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
+            below = f"<figcaption>{running_text(caption)}</figcaption>" if caption else ""
             return f'<figure class="drawing"><div {label}>{svg}</div>{below}</figure>'
         case Table():
             return table(part)
         case Facts(items):
             rows = "".join(
-                f"<div><dt>{text(name)}</dt><dd>{cell(value)}</dd></div>" for name, value in items
+                f"<div><dt>{running_text(name)}</dt><dd>{cell(value)}</dd></div>"
+                for name, value in items
             )
             return f"<dl>{rows}</dl>"
         case Command(args):
             line = f"<code>{text(shlex.join(args))}</code>"
             return f'<pre class="command" tabindex="0" aria-label="Command">{line}</pre>'
         case Note(words):
-            return f"<p>{text(words)}</p>"
+            return f"<p>{running_text(words)}</p>"
         case Output(title, words, is_open):
             shown = (
                 f'<pre tabindex="0" aria-label="{text(title)}">{text(words)}</pre>'
@@ -272,7 +293,7 @@ def block(part: Block) -> str:
                 else "<p>nothing</p>"
             )
             state = " open" if is_open else ""
-            return f"<details{state}><summary>{text(title)}</summary>{shown}</details>"
+            return f"<details{state}><summary>{running_text(title)}</summary>{shown}</details>"
 
 
 def markdown(part: Block) -> str:
@@ -318,7 +339,7 @@ def picture(part: Picture) -> str:
     data = base64.b64encode(part.png).decode()
     size = f'width="{width}" height="{height}"'
     image = f'<img alt="{text(part.alt)}" {size} src="data:image/png;base64,{data}">'
-    caption = f"<figcaption>{text(part.caption)}</figcaption>" if part.caption else ""
+    caption = f"<figcaption>{running_text(part.caption)}</figcaption>" if part.caption else ""
     return f"<figure>{image}{caption}</figure>"
 
 
@@ -329,7 +350,7 @@ def table(part: Table) -> str:
         for at in range(len(part.columns))
     ]
     head = "".join(
-        f'<th scope="col"{kind}>{text(name)}</th>'
+        f'<th scope="col"{kind}>{running_text(name)}</th>'
         for kind, name in zip(kinds, part.columns, strict=True)
     )
     rows = ""
@@ -337,10 +358,10 @@ def table(part: Table) -> str:
         cells = "".join(
             f"<td{kind}>{cell(value)}</td>" for kind, value in zip(kinds[1:], others, strict=True)
         )
-        rows += f'<tr><th scope="row">{row_heading(first)}</th>{cells}</tr>'
+        rows += f'<tr><th scope="row">{cell(first)}</th>{cells}</tr>'
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{text(part.caption)}"><table>'
-        f"<caption>{text(part.caption)}</caption>"
+        f"<caption>{running_text(part.caption)}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

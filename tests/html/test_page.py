@@ -1,5 +1,6 @@
 """The page maker shows its content as text, fetches nothing, and makes accessible pages."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from outline import Outline, assert_accessible
 
 from ptycho_torch.html.page import (
     Command,
+    Drawing,
     Facts,
     Gallery,
     Link,
@@ -20,8 +22,10 @@ from ptycho_torch.html.page import (
     Section,
     Table,
     Verdict,
+    printable,
     render_html,
     render_markdown,
+    running_text,
 )
 
 BLUE, BROWN = (40, 90, 160), (160, 90, 40)
@@ -115,12 +119,125 @@ def test_the_check_of_accessibility_finds_each_fault(page: Page, right: str, wro
         assert_accessible(broken, pictures=2, tables=1)
 
 
-def test_long_names_in_tables_break_at_their_joints_and_are_copied_whole() -> None:
-    name = "tests/room/test_of_it.py::test_a_law"
-    html = render_html(Page("t", [Section("s", [Table("T", ("Test",), [(name,)])])]))
-    pieces = "tests/ room/ test_ of_ it.py:: test_ a_ law".replace(" ", "<wbr>")
-    assert f'<th scope="row">{pieces}</th>' in html
-    assert name in Outline(html).text
+ID = "tests/a_room/test_it.py::test_reconstructions_law[near-field-1/2]"
+PIECES = [
+    "tests/",
+    "a_",
+    "room/",
+    "test_",
+    "it.py::",
+    "test_",
+    "reconstructions_",
+    "law[",
+    "near-field-1/2]",
+]
+ADVICE = "not tested; infer (--refine auto, -k=x-y or --refine_positions) tests it: 1/2 </b>"
+
+
+def everywhere(words: str, picture: bytes) -> Page:
+    """A page with the same words wherever running text can stand."""
+    parts = [
+        Facts([(words, words)]),
+        Note(words),
+        Output(words, "nothing else"),
+        Table(words, (words, words), [(Link(words, "a.html"), words)]),
+        Gallery([Picture(picture, alt="thumbnail", caption=words)], small=True),
+        Drawing("<svg></svg>", alt="drawing", caption=words),
+    ]
+    return Page(words, [Section("s", parts)], verdict="failed", reason=words)
+
+
+PLACES = 13  # title, reason, name and value of a fact, note, summary, 5 of a table, 2 captions
+
+
+def test_the_id_of_a_test_breaks_at_its_joints_in_all_running_text(
+    png: Callable[..., bytes],
+) -> None:
+    html = render_html(everywhere(ID, png(64, 64, BLUE)))
+    shown = "<wbr>".join([*PIECES[:-1], f'<span class="case">{PIECES[-1]}</span>'])
+    assert html.count(shown) == PLACES
+    assert html.count("<wbr>") == PLACES * (len(PIECES) - 1)
+
+
+def test_flags_are_whole_and_all_else_is_escaped(png: Callable[..., bytes]) -> None:
+    html = render_html(everywhere(ADVICE, png(64, 64, BLUE)))
+    flags = re.findall(r'<span class="flag">(.*?)</span>', html)
+    assert flags == ["(--refine", "-k=", "--refine_positions)"] * PLACES
+    assert "<wbr>" not in html
+    assert html.count("</span> tests it: 1/2 &lt;/b&gt;") == PLACES
+
+
+@pytest.mark.parametrize("words", [ID, ADVICE, HOSTILE, "a  b\u00a0--c/d_e[f]::g\n-1 -inf"])
+def test_running_text_keeps_its_characters(words: str) -> None:
+    assert Outline(running_text(words)).text == printable(words)
+
+
+# The rectangles of a part of a text node are the lines that it stands on.
+LINES = """(() => {
+  const lines = [];
+  for (const word of WORDS) for (const box of document.querySelectorAll(
+      'h1, .banner > span, dt, dd, main p, summary, caption, th, td, figcaption')) {
+    const nodes = [], walker = document.createTreeWalker(box, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) nodes.push(walker.currentNode);
+    const start = nodes.map(n => n.data).join('').indexOf(word);
+    if (start < 0) continue;
+    const range = document.createRange();
+    let at = 0;
+    for (const n of nodes) {
+      const [first, last] = [start - at, start + word.length - at];
+      if (first >= 0 && first < n.length) range.setStart(n, first);
+      if (last > 0 && last <= n.length) range.setEnd(n, last);
+      at += n.length; }
+    const tops = [...range.getClientRects()].filter(r => r.width > 1).map(r => Math.round(r.top));
+    lines.push([word, box.tagName, new Set(tops).size]); }
+  return lines;
+})()"""
+
+
+@pytest.mark.parametrize("width", [320, 390])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(ID, PIECES), (ADVICE, ["--refine ", "--refine_positions"])],
+    ids=["id", "flags"],
+)
+def test_a_phone_breaks_neither_a_flag_nor_a_piece_of_an_id(
+    browser: Chromium,
+    png: Callable[..., bytes],
+    tmp_path: Path,
+    text: str,
+    words: list[str],
+    width: int,
+) -> None:
+    """A longer text before it shifts where the lines end; some end within each word."""
+    for shift in range(0, 40, 3):
+        path = tmp_path / f"{shift}.html"
+        path.write_text(render_html(everywhere(f"{'x' * shift} {text}", png(64, 64, BLUE))))
+        opened = browser.open(path, width=width, dark=False)
+        assert (opened.measured["overflow"], opened.measured["wide"]) == (0, [])
+        found = browser.evaluate(LINES.replace("WORDS", json.dumps(words)))
+        assert len(found) == len(words) * PLACES
+        may_break = {(PIECES[-1], tag) for tag in ("TH", "TD", "CAPTION")}  # at hyphens, in tables
+        assert [one for one in found if one[2] > 1 and tuple(one[:2]) not in may_break] == []
+
+
+def test_what_is_longer_than_a_line_breaks_rather_than_widens_the_page(
+    browser: Chromium, png: Callable[..., bytes], tmp_path: Path
+) -> None:
+    words = f"--{'z' * 80} tests/{'y' * 80}::test[{'x' * 50}-{'w' * 50}]"
+    path = tmp_path / "long.html"
+    path.write_text(render_html(everywhere(words, png(64, 64, BLUE))))
+    opened = browser.open(path, width=360, dark=False)
+    assert (opened.measured["overflow"], opened.measured["wide"]) == (0, [])
+
+
+def test_a_browser_copies_the_characters_of_a_page(
+    browser: Chromium, png: Callable[..., bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "copied.html"
+    path.write_text(render_html(everywhere(f"{ID} {ADVICE}", png(64, 64, BLUE))))
+    browser.open(path, width=390, dark=False)
+    browser.evaluate("getSelection().selectAllChildren(document.querySelector('main p'))")
+    assert browser.evaluate("getSelection().toString().trim()") == f"{ID} {ADVICE}"
 
 
 def test_picture_that_is_no_png_is_refused() -> None:
