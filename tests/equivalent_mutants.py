@@ -16,10 +16,19 @@ EQUIVALENT_KINDS: tuple[tuple[str, str], ...] = (
 )
 
 _ENUM = "tifffile takes the names of these constants in any case"
+_MODE = "a file is opened for reading where h5py is told no mode"
 _WHOLE = "whole numbers take the number type of the power in the next line"
 
 # The key is the module, the function, and the lines as the mutant has them.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
+    ("data/hdf5_access.py", "_open_finished", "return h5py.File(path, )"): _MODE,
+    ("data/hdf5_access.py", "_open_finished", "return h5py.File(path, swmr=True)"): _MODE,
+    ("data/hdf5_access.py", "open_read_only", "return h5py.File(path, locking=False)"): _MODE,
+    (
+        "data/hdf5_access.py",
+        "open_read_only",
+        "return h5py.File(path, locking=False, swmr=True)",
+    ): _MODE,
     (
         "physics/probe_modes.py",
         "add_modes",
