@@ -14,8 +14,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,6 +46,8 @@ from ptycho_torch.refinement import RefineOptions, refine
 from ptycho_torch.refinement.prepared_patterns import WAVE_BUDGET
 from ptycho_torch.train import train
 from ptycho_torch.train.module import NOISE_LOSS
+
+Accelerator = Literal["auto", "cpu", "gpu"]
 
 GROUP = 64  # patterns of a training step
 PHOTONS = 1e6
@@ -145,9 +148,7 @@ class TransformCounter(TorchDispatchMode):
         total = 0.0
         for (shape, axes, dtype), times in self.calls.items():
             waves = torch.randn(shape, dtype=dtype, device=device)
-            total += times * median_s(
-                lambda w=waves, a=axes: torch.fft.fftn(w, dim=a), device, turns
-            )
+            total += times * median_s(partial(torch.fft.fftn, waves, dim=axes), device, turns)
         return total
 
 
@@ -190,11 +191,15 @@ def training(scan: Scan, device: torch.device, load: Workload, *, recorded: bool
         loss = module.step_loss if recorded else module.group_loss
         losses = loss(*split_photons(group, 0.5, rng))
         optimizer.zero_grad()
-        torch.log(losses + NOISE_LOSS).mean().backward()  # type: ignore[no-untyped-call]
+        torch.log(losses + NOISE_LOSS).mean().backward()
         optimizer.step()
 
+    def turn() -> None:
+        for _ in range(load.steps):
+            step()
+
     transforms = counted(step)
-    turn_s = median_s(lambda: [step() for _ in range(load.steps)], device, load.turns)
+    turn_s = median_s(turn, device, load.turns)
     seconds = turn_s / load.steps
     what = f"training step, {points} patterns of {scan.pattern_shape[0]}²"
     what += "" if recorded else ", launched one by one"
@@ -202,7 +207,7 @@ def training(scan: Scan, device: torch.device, load: Workload, *, recorded: bool
 
 
 def inference(
-    scan: Scan, accelerator: str, device: torch.device, load: Workload, folder: Path
+    scan: Scan, accelerator: Accelerator, device: torch.device, load: Workload, folder: Path
 ) -> tuple[Line, float]:
     """From a file to all files of the image, and the difference to the image of the CPU."""
     folder.mkdir()
@@ -221,7 +226,7 @@ def inference(
 
     images: list[RunDir] = []
 
-    def image(where: str = accelerator) -> None:
+    def image(where: Accelerator = accelerator) -> None:
         images.append(
             reconstruct(
                 InferenceConfig(
@@ -339,7 +344,7 @@ def patterns_in_memory(load: Workload) -> Scan:
     return replace(scan, counts=np.concatenate([some for _, some in blocks(scan.counts)]))
 
 
-def print_tables(accelerator: str, load: Workload) -> int:
+def print_tables(accelerator: Accelerator, load: Workload) -> int:
     """Measure everything, print both tables, and return the exit status."""
     try:
         device = choose_device(accelerator)

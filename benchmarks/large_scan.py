@@ -119,7 +119,7 @@ def steps(module: PtychoModule, scan: Scan) -> Iterator[None]:
     sampler = GroupSampler([scan], GROUP, pad_to=GROUP, seed=0, shuffle=False)
     for index in chain.from_iterable(repeat(sampler)):
         group = join_groups([dataset[index]])
-        module.group_loss(group, group).sum().backward()  # type: ignore[no-untyped-call]
+        module.group_loss(group, group).sum().backward()
         yield
 
 
@@ -223,13 +223,19 @@ def main() -> None:
     write_scan(scan, large_scan(arguments.n_side), format_name="ptychodus")
     common = ["--accelerator", "cpu", "--overwrite", "--quiet"]
     command = [sys.executable, "-m"]
-    train = ["ptycho_torch.train", "--train_data_file", scan, "--output_dir", run]
+    train: list[str | Path] = ["ptycho_torch.train", "--train_data_file", scan, "--output_dir", run]
     train += ["--max_epochs", "1"]
-    infer = ["ptycho_torch.inference", "--model_path", run, "--test_data", scan]
+    infer: list[str | Path] = ["ptycho_torch.inference", "--model_path", run, "--test_data", scan]
     infer += ["--output_dir", image]
     trained = run_command([*command, *train, *common], timeout_s=LIMIT_S)
     made = run_command([*command, *infer, *common], timeout_s=LIMIT_S)
-    alone = [sys.executable, __file__, "--output_dir", folder, "--refine_in_this_process"]
+    alone: list[str | Path] = [
+        sys.executable,
+        __file__,
+        "--output_dir",
+        folder,
+        "--refine_in_this_process",
+    ]
     refined = run_command(alone, timeout_s=LIMIT_S)
     stored = read_scan(scan)
     loaded = replace(stored, counts=np.asarray(stored.counts[:]))

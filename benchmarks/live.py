@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import h5py
@@ -29,7 +30,7 @@ PROMISE_S = 1.0  # from a frame to a picture that shows it
 BYTES = 4  # of a pixel, as float32
 
 
-def write(path: str, n_side: int, rate: float, ready) -> None:
+def write(path: str, n_side: int, rate: float, ready: Event) -> None:
     """Write frames and positions at a rate, as a detector does."""
     scan = simulate_scan(
         photons=1e6, n_side=n_side, step_px=STEP_PX, pattern_size=PIXELS, seed=7
@@ -83,7 +84,7 @@ def train(folder: Path) -> Path:
     return folder / "run"
 
 
-def watch(state_file: Path, process: subprocess.Popen, ready) -> Watched:
+def watch(state_file: Path, process: subprocess.Popen, ready: Event) -> Watched:
     """The states that a viewer hears, with memory in MB and computing time in s at each."""
     while not state_file.is_file():
         time.sleep(0.05)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,6 @@ from ptycho_torch.data.simulation import (
     random_object,
     raster_positions,
 )
-from ptycho_torch.distributed.communicator import SingleProcess
 from ptycho_torch.evaluation.displayed_phase import phase_range
 from ptycho_torch.evaluation.metrics.agreement import compare, overlay
 from ptycho_torch.evaluation.plots import phase_colours, save_figure
@@ -120,17 +120,17 @@ def scan_of(seed: int, photons: float, every: int = 1) -> Simulation:
     return replace(made, scan=made.scan.subset(kept))
 
 
-def trained(scans: list[Scan], folder: Path, **options: object) -> tuple[Generator, float]:
+def trained(scans: list[Scan], folder: Path, **options: Any) -> tuple[Generator, float]:
     """A network trained on scans with the defaults, and the CPU seconds that it took."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"scan_{number}.npz" for number in range(len(scans))]
     for path, scan in zip(paths, scans, strict=True):
         write_scan(path, scan)
-    common = {"quiet": True, "overwrite": True, "accelerator": "cpu"}
+    common: dict[str, Any] = {"quiet": True, "overwrite": True, "accelerator": "cpu"}
     started = time.process_time()
     run = train(
         TrainingConfig(train_data_file=paths, output_dir=folder / "run", **(common | options))
-    )  # type: ignore[arg-type]
+    )
     return load_generator(find_checkpoint(run.path))[0], time.process_time() - started
 
 
@@ -156,9 +156,8 @@ def network_refined(
     config = InferenceConfig(
         model_path=nowhere, test_data=nowhere, output_dir=nowhere, refine="auto", quiet=True
     )
-    comm = SingleProcess(torch.device("cpu"))
     conditions = trained or [conditions_of(scan)]
-    return reconstruct_and_refine(generator, scan, config, comm, conditions)[0]
+    return reconstruct_and_refine(generator, scan, config, trained=conditions)[0]
 
 
 def empty_refined(scan: Scan, blank: Reconstruction) -> Reconstruction:
@@ -182,7 +181,7 @@ def annealed_rpie(scan: Scan, blank: Reconstruction, case: Case) -> Reconstructi
     image = blank.object.copy()
     height, width = scan.pattern_shape
     whole, fraction = split_corners(torch.from_numpy(scan.corners_px() - blank.origin_yx))
-    probes = shift_probe(torch.from_numpy(scan.probe[:1]), fraction.float()).numpy()[:, 0]
+    probes = shift_probe(torch.from_numpy(scan.need_probe()[:1]), fraction.float()).numpy()[:, 0]
     modulus = np.fft.ifftshift(np.sqrt(scan.counts[:].astype(np.float32)), axes=(-2, -1))
     rng = np.random.default_rng(0)
     for step in np.linspace(*case.rpie_steps, RPIE_EPOCHS):

@@ -28,6 +28,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -340,7 +341,7 @@ def own_figures(network: Path, made: Simulation, folder: Path, method: str) -> F
     """The figures of one method of the package; its results stay in the folder."""
     run = RunDir(folder / method)
     done = infer(network, folder / "scan.npz", run.path, OWN[method])
-    common = {"cpu_s": done.cpu_s, "memory_mb": done.peak_memory_bytes / 1e6}
+    common: dict[str, Any] = {"cpu_s": done.cpu_s, "memory_mb": done.peak_memory_bytes / 1e6}
     if not done.succeeded:
         return Figures(**common, failure=(done.stderr.strip().splitlines() or [""])[-1])
     figures = figures_of(read_reconstruction(run.reconstruction), made)

@@ -75,7 +75,7 @@ def training_step(scan: Scan) -> Callable[[], object]:
     module = untrained_module()
     central = divide(scan.positions_px, n_core=GROUP, n_total=GROUP)[0]
     group = join_groups([make_group(scan, central.points)])
-    return lambda: module.group_loss(group, group).sum().backward()  # type: ignore[no-untyped-call]
+    return lambda: module.group_loss(group, group).sum().backward()
 
 
 def inference(scan: Scan, folder: Path) -> Callable[[], object]:
