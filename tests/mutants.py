@@ -369,6 +369,13 @@ MUTANTS = [
         "tests/refinement/test_recorded_steps.py",
     ),
     Mutant(
+        "traces of faults found in an ideal measurement",
+        "refinement/measurement_trials.py",
+        "if is_as_given(refiner, plain, with_all):",
+        "if False:",
+        "tests/refinement/test_measurement_schedule.py",
+    ),
+    Mutant(
         "a loss replayed by that of another canvas",
         "train/recorded_loss.py",
         "key = shape, tuple(tensor.shape for tensor in tensors)",

@@ -85,13 +85,13 @@ def main() -> int:
     if unknown := set(options.rooms) - set(ROOMS):
         parser.error(f"no room {', '.join(sorted(unknown))}; there are {', '.join(ROOMS)}")
     good = True
-    for room in options.rooms or ROOMS:
-        modules = [
-            path
-            for path in sorted((ROOT / "ptycho_torch" / room).rglob("*.py"))
-            if path.name != "__init__.py"
-            and (options.modules is None or path.name in options.modules)
-        ]
+    found = {room: modules_of(room) for room in options.rooms or ROOMS}
+    names = {path.name for modules in found.values() for path in modules}
+    if unknown := set(options.modules or ()) - names:
+        parser.error(f"no module {', '.join(sorted(unknown))} in {', '.join(found)}")
+    for room, modules in found.items():
+        if options.modules is not None:
+            modules = [path for path in modules if path.name in options.modules]
         if not modules:
             continue
         sample = None if options.all else options.sample
@@ -102,6 +102,12 @@ def main() -> int:
         print(f"{room}: {noticed} of {counted} noticed", flush=True)
         good &= noticed >= ENOUGH * counted
     return 0 if good else 1
+
+
+def modules_of(room: str) -> list[Path]:
+    """Of which mutants are made."""
+    paths = sorted((ROOT / "ptycho_torch" / room).rglob("*.py"))
+    return [path for path in paths if path.name != "__init__.py"]
 
 
 def sweep(room: str, modules: list[Path], sample: int | None, seed: int) -> list[Score]:

@@ -6,6 +6,7 @@ components of its change; `needed` takes out, one by one, what does not help.
 
 import logging
 
+import torch
 from torch import Tensor
 
 from ptycho_torch.refinement.held_out_halves import Gain, gain
@@ -29,7 +30,12 @@ EXTENDED_EPOCHS = 16  # with those that won the trial
 ENOUGH_GAIN = 0.05  # relative fall of the score by more modes or components
 SUSPICIOUS_BACKGROUND = 0.005  # share of the light; more may be a partly coherent beam
 COMPONENTS = 2  # of a probe that changes, where "auto" tries them
-MODEL_PX = 0.01  # rms of moves, below which they may make up for the model's interpolated shifts
+# What an ideal measurement of many photons leaves to find, rms: it makes up for the model's
+# interpolated shifts, for light beyond the window, and for an image that still converges.
+MODEL_PX = 0.01  # of the moves of the positions
+MODEL_FLUX = 0.002  # of the relative flux
+MODEL_BACKGROUND = 5e-4  # share of the light
+MODEL_PROBE = 0.002  # of the change of the probe, relative to it
 EXPLAINED = 1.05  # misfit in units of noise, below which no modes and components are tried,
 MOST = 0.75  # where this share of the held-out patterns has less
 
@@ -37,7 +43,8 @@ MOST = 0.75  # where this share of the held-out patterns has less
 def trial_gain(refiner: MeasurementRefiner, obj: Tensor) -> Gain:
     """The gain by all parameters together in a few epochs from an image.
 
-    The image without them runs as many epochs, if that is needed for a verdict.
+    The image without them runs as many epochs, if that is needed for a verdict. A small gain by
+    parameters that hardly differ from those of the file is none.
     """
     plain = refiner.start(obj, set())
     before = refiner.scores(plain)
@@ -46,9 +53,36 @@ def trial_gain(refiner: MeasurementRefiner, obj: Tensor) -> Gain:
     after = refiner.scores(with_all)
     found = gain(before, after)
     if found.is_significant and found.relative < CLEAR_GAIN:
+        if is_as_given(refiner, plain, with_all):
+            return Gain(0.0, found.error)
         refiner.run(plain, [TEST_STEP] * TRIAL_EPOCHS)
         before = refiner.scores(plain)
     return gain(before, after)
+
+
+def is_as_given(refiner: MeasurementRefiner, given: Joint, found: Joint) -> bool:
+    """Whether all that was found is, but for errors of the model, what the file says.
+
+    Args:
+        refiner: Of both.
+        given: With the parameters of the file.
+        found: With refined ones.
+    """
+    fluxes = [
+        one.patterns.like.new_ones(()) if one.patterns.flux is None else one.patterns.flux
+        for one in (found, given)
+    ]
+    ratio = fluxes[0] / fluxes[1]
+    background = refiner.background_share(found) - refiner.background_share(given)
+    before, after = given.state.probe, found.state.probe
+    scale = torch.vdot(before.flatten(), after.flatten()) / before.abs().square().sum()
+    change = (after / scale - before).norm() / before.norm()
+    return (
+        _hardly_moved(refiner, found)
+        and float((ratio / ratio.mean() - 1).square().mean().sqrt()) < MODEL_FLUX
+        and abs(background) < MODEL_BACKGROUND
+        and float(change) < MODEL_PROBE
+    )
 
 
 def extended(refiner: MeasurementRefiner, joint: Joint) -> Joint:

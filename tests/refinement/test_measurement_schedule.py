@@ -31,10 +31,15 @@ from ptycho_torch.refinement.measurement_trials import (
     EXTENDED_EPOCHS,
     EXTENDED_STEP,
     EXTENDED_TRIAL_EPOCHS,
+    MODEL_BACKGROUND,
+    MODEL_FLUX,
+    MODEL_PROBE,
+    MODEL_PX,
     TEST_EPOCHS,
     TEST_STEP,
     TRIAL_EPOCHS,
     extended,
+    is_as_given,
     needed,
     trial_gain,
 )
@@ -318,7 +323,8 @@ def test_what_is_asked_for_stays_and_positions_that_hardly_moved_go():
     assert kept(missed, both, moved=False, asked_for=["positions"]) == {"positions"}
 
 
-def test_a_trial_compares_equal_numbers_of_epochs_unless_the_gain_is_clear():
+def test_a_trial_compares_equal_numbers_of_epochs_unless_the_gain_is_clear(monkeypatch):
+    monkeypatch.setattr(measurement_trials, "is_as_given", lambda *_: False)
     everything = "+".join(sorted(ALL)) + "!"
     epochs = [TEST_STEP] * TRIAL_EPOCHS
     for score, plain, ran, significant in (
@@ -330,6 +336,45 @@ def test_a_trial_compares_equal_numbers_of_epochs_unless_the_gain_is_clear():
         refiner = Scripted({everything: score, "": 1.0, "!": plain})
         assert trial_gain(refiner, None).is_significant == significant
         assert refiner.ran == ran
+
+
+def test_a_small_gain_is_none_where_everything_is_as_given(monkeypatch):
+    """A clear gain is one all the same."""
+    monkeypatch.setattr(measurement_trials, "is_as_given", lambda *_: True)
+    everything = "+".join(sorted(ALL)) + "!"
+    for score, significant in ((0.9, False), (0.5, True)):
+        refiner = Scripted({everything: score, "": 1.0, "!": 1.0})
+        assert trial_gain(refiner, None).is_significant == significant
+        assert refiner.ran == [(everything, [TEST_STEP] * TRIAL_EPOCHS)]
+
+
+def changed(refiner, name, times):
+    """All parameters, of which one differs from the file by so many times what a model errs."""
+    joint = refiner.start(empty(refiner), ALL)
+    patterns, sign = joint.patterns, torch.ones(len(joint.patterns))
+    sign[::2] = -1
+    if name == "positions":
+        moves = times * MODEL_PX * torch.stack([sign, -sign], dim=1)
+        move(patterns, patterns.everything, patterns.centres + moves + 0.1, refiner.shape)
+    elif name == "flux":
+        patterns.flux.mul_(3 * (1 + times * MODEL_FLUX * sign))
+    elif name == "background":
+        light = float(refiner.scan.pattern_totals().mean())
+        patterns.background.add_(times * MODEL_BACKGROUND * light / patterns.background.numel())
+    else:
+        probe = joint.state.probe
+        other = torch.roll(probe, 8, dims=-1)  # the window's dark side, nearly
+        other -= probe * torch.vdot(probe.flatten(), other.flatten()) / probe.norm() ** 2
+        probe.add_(times * MODEL_PROBE * probe.norm() / other.norm() * other).mul_(1.1j)
+    return joint
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_what_a_model_errs_by_is_as_given_and_more_is_not(refiner, name):
+    """A shift of all positions, a factor of all fluxes and of the probe are no difference."""
+    given = refiner.start(empty(refiner), set())
+    assert is_as_given(refiner, given, changed(refiner, name, 0.9))
+    assert not is_as_given(refiner, given, changed(refiner, name, 1.1))
 
 
 class Growing:
