@@ -147,8 +147,8 @@ def refine(
     state = first_state(scan, obj, modes, options.device)
     network = None
     if network_object is not None:
-        network = state.copy()
-        network.obj = torch.from_numpy(network_object).to(state.obj)
+        own = torch.from_numpy(network_object).to(state.obj)
+        network = State(own, state.probe.clone(), state.components.clone())
     loop.run(state)
     # 3. the answer
     outcome, r_free = _finish(loop, state, network)

@@ -21,6 +21,7 @@ from typing import IO, Protocol
 import torch
 from torch import Tensor
 
+from ptycho_torch.distributed.device import trim_malloc
 from ptycho_torch.errors import RunError
 
 IN_MEMORY_BYTES = 2**29  # of patterns from a file that stay in the host's memory
@@ -82,7 +83,8 @@ class PatternsInFile:
         return self.prepare(self.reader.read(rows.cpu()).to(self.device, non_blocking=True))
 
     def announce(self, parts: Iterable[Tensor]) -> None:
-        """See `PatternStore.announce`."""
+        """See `PatternStore.announce`; an epoch begins, and the gaps that the last one left go."""
+        trim_malloc()
         self.reader.announce([rows.cpu() for rows in parts])
 
     def prepared(self, prepare: Callable[[Tensor], Tensor]) -> "PatternsInFile":
@@ -117,19 +119,27 @@ class ReaderAhead:
         """Read ahead as far as memory is meant for it."""
         while self.upcoming and len(self.begun) < PARTS_AHEAD:
             rows = self.upcoming.popleft()
-            self.begun.append((rows, self.threads.submit(self._read, rows)))
+            self.begun.append((rows, self.threads.submit(self._read, rows, self._empty(rows))))
 
     def read(self, rows: Tensor) -> Tensor:
         """The patterns of some rows, (B,), on the host, (B, H, W)."""
         if not (self.begun and torch.equal(self.begun[0][0], rows)):
-            return self._read(rows)
+            return self._read(rows, self._empty(rows))
         _, patterns = self.begun.popleft()
         self._begin()
         return patterns.result()
 
-    def _read(self, rows: Tensor) -> Tensor:
-        """Read now."""
-        found = torch.empty(len(rows), *self.shape, dtype=self.dtype, pin_memory=self.pinned)
+    def _empty(self, rows: Tensor) -> Tensor:
+        """Room for the patterns of some rows.
+
+        It is asked for by the thread that computes and gives it back: what threads ask for, the C
+        library keeps for each of them.
+        """
+        shape = (len(rows), *self.shape)
+        return torch.empty(shape, dtype=self.dtype, pin_memory=self.pinned)
+
+    def _read(self, rows: Tensor, found: Tensor) -> Tensor:
+        """Read the patterns of some rows into a tensor, and return it."""
         size = math.prod(self.shape) * found.element_size()
         for row, pattern in zip(rows.tolist(), found.numpy(), strict=True):
             os.preadv(self.file.fileno(), [pattern], row * size)

@@ -16,6 +16,7 @@ from ptycho_torch.physics.forward import (
     object_gradient,
     position_gradient,
     predict_counts,
+    quick_illumination,
     scan_layout,
 )
 from ptycho_torch.physics.noise import DARK, DYNAMIC_RANGE, amplitude_loss, poisson_loss
@@ -371,6 +372,22 @@ def test_light_by_transforms_is_the_sum_of_patches(dtype):
     light = light_by_convolution(corners, power, (12, 13))
     assert torch.equal(light == 0, expected == 0)
     torch.testing.assert_close(light, expected, rtol=0, atol=20 * torch.finfo(dtype).eps)
+
+
+def test_quick_illumination_is_that_of_the_nearest_pixel():
+    """On the CPU bit by bit; elsewhere, here where tensors have no values, of the same shape."""
+    probe, corners = random_complex(2, 5, 4), torch.tensor([[0, 0], [7, 8], [3, 2]])
+    expected = illumination_nearest_pixel(corners[None], probe[None], (12, 13))[0]
+    assert torch.equal(quick_illumination(corners, probe, (12, 13)), expected)
+    elsewhere = quick_illumination(corners.to("meta"), probe.to("meta"), (12, 13))
+    assert (elsewhere.shape, elsewhere.dtype) == (expected.shape, expected.dtype)
+    assert elsewhere.device == torch.device("meta")
+
+
+def test_patches_are_added_where_tensors_have_no_values():
+    """As on a GPU: with no wait for a corner."""
+    canvas, patches = (random_complex(*shape).to("meta") for shape in ((12, 13), (3, 5, 4)))
+    add_patches(canvas, patches, torch.tensor([[0, 0], [7, 8], [3, 2]], device="meta"))
 
 
 @pytest.mark.parametrize("loss", [poisson_loss, amplitude_loss])

@@ -324,7 +324,7 @@ def test_what_is_asked_for_stays_and_positions_that_hardly_moved_go():
 
 
 def test_a_trial_compares_equal_numbers_of_epochs_unless_the_gain_is_clear(monkeypatch):
-    monkeypatch.setattr(measurement_trials, "is_as_given", lambda *_: False)
+    monkeypatch.setattr(measurement_trials, "is_as_given", lambda _refiner, _given, _found: False)
     everything = "+".join(sorted(ALL)) + "!"
     epochs = [TEST_STEP] * TRIAL_EPOCHS
     for score, plain, ran, significant in (
@@ -340,7 +340,7 @@ def test_a_trial_compares_equal_numbers_of_epochs_unless_the_gain_is_clear(monke
 
 def test_a_small_gain_is_none_where_everything_is_as_given(monkeypatch):
     """A clear gain is one all the same."""
-    monkeypatch.setattr(measurement_trials, "is_as_given", lambda *_: True)
+    monkeypatch.setattr(measurement_trials, "is_as_given", lambda _refiner, _given, _found: True)
     everything = "+".join(sorted(ALL)) + "!"
     for score, significant in ((0.9, False), (0.5, True)):
         refiner = Scripted({everything: score, "": 1.0, "!": 1.0})

@@ -81,10 +81,10 @@ def test_an_epoch_reads_what_it_announced(scan, from_file, monkeypatch):
     read_now, inside = [], []
     plain = pattern_store.ReaderAhead._read
 
-    def watched(self, rows):
+    def watched(self, rows, found):
         if threading.current_thread() is threading.main_thread() and inside:
             read_now.append(rows)
-        return plain(self, rows)
+        return plain(self, rows, found)
 
     monkeypatch.setattr(pattern_store.ReaderAhead, "_read", watched)
     monkeypatch.setitem(WAVE_BUDGET, "cpu", 2 * 16 * 16)  # two patterns at once

@@ -182,11 +182,15 @@ def pattern_residuals(
     Raises:
         ValueError: If a patch reaches beyond the object.
     """
-    found = [
-        torch.stack([*_amplitude_misfit(intensity, counts), *_chi2(intensity, counts)])
-        for intensity, counts in _predictions(result, scan, device)
-    ]
-    misfit, photons, chi2, dof = torch.cat(found, dim=1).numpy(force=True)
+    # One array for all: a small one of each chunk, which stays between large ones that go, would
+    # leave gaps of some gigabytes in the memory.
+    found = np.empty((4, len(scan)))
+    for points, (intensity, counts) in zip(
+        _chunks(scan), _predictions(result, scan, device), strict=True
+    ):
+        numbers = [*_amplitude_misfit(intensity, counts), *_chi2(intensity, counts)]
+        found[:, points] = torch.stack(numbers).numpy(force=True)
+    misfit, photons, chi2, dof = found
     return Residuals(misfit, photons, chi2, dof.astype(np.int64))
 
 
