@@ -145,11 +145,11 @@ def refine(
     # 2. epochs
     loop = RefinementLoop(patterns, work, free, options, progress)
     state = first_state(scan, obj, modes, options.device)
-    network = None
-    if network_object is not None:
-        own = torch.from_numpy(network_object).to(state.obj)
-        network = State(own, state.probe.clone(), state.components.clone())
+    given = state.probe.clone(), state.components.clone()
     loop.run(state)
+    network = None
+    if network_object is not None:  # made here: its momentum would take memory in the epochs
+        network = State(torch.from_numpy(network_object).to(state.obj), *given)
     # 3. the answer
     outcome, r_free = _finish(loop, state, network)
     if options.update_probe:

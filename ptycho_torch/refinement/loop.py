@@ -189,12 +189,12 @@ class RefinementLoop:
         It is the mean of the refined and the network's object, which is less noisy, unless the mean
         is predicted worse than the better of the two, by two standard errors or by a tenth.
         """
-        candidates: dict[Outcome, State] = {
-            "refined": state,
-            "network": network,
-            "mean": State(self.mean_with(state, network), state.probe, state.components),
+        candidates: dict[Outcome, tuple[Tensor, State]] = {  # object, and whose probe it has
+            "refined": (state.obj, state),
+            "network": (network.obj, network),
+            "mean": (self.mean_with(state, network), state),
         }
-        scores = {name: self._scores(one) for name, one in candidates.items()}
+        scores = {name: self._scores(*one) for name, one in candidates.items()}
         best: Outcome = (
             "refined" if scores["refined"].mean() < scores["network"].mean() else "network"
         )
@@ -203,8 +203,7 @@ class RefinementLoop:
         spread = excess.std() if len(excess) > 1 else 0.0
         tolerance = TUNING.standard_errors * spread / math.sqrt(len(excess))
         chosen: Outcome = "mean" if close and excess.mean() <= tolerance else best
-        answer = candidates[chosen]
-        return chosen, self._predict(answer, self.own_held_out).r
+        return chosen, self._predict(*candidates[chosen], self.own_held_out).r
 
     def mean_with(self, state: State, network: State) -> Tensor:
         """Mean of two objects, the second with slow phases and scale of the first, (Y, X)."""
@@ -234,22 +233,25 @@ class RefinementLoop:
 
     def _measure(self, state: State, step: float) -> RefinementEpoch:
         """The entry of an epoch; the dispersion of the held-out patterns goes to the prior."""
-        free = self._predict(state, self.own_held_out)
-        work = self._predict(state, self.own_sample)
+        free = self._predict(state.obj, state, self.own_held_out)
+        work = self._predict(state.obj, state, self.own_sample)
         self.dispersion = min(max(free.dispersion, 1.0), TUNING.max_dispersion)
         return RefinementEpoch(step, work.r, free.r, self._score(free))
 
-    def _predict(self, state: State, own: Tensor) -> Prediction:
-        """How well some patterns are predicted, of which this process owns the given ones."""
-        basis = shift_basis(self.patterns, state.probe, state.components)
-        return predict(self.patterns, state.obj, basis, own)
+    def _predict(self, obj: Tensor, state: State, own: Tensor) -> Prediction:
+        """How well an object predicts some patterns, of which this process owns the given ones.
 
-    def _scores(self, state: State) -> Tensor:
-        """The score of each held-out pattern, float64."""
+        The probe is that of a state.
+        """
+        basis = shift_basis(self.patterns, state.probe, state.components)
+        return predict(self.patterns, obj, basis, own)
+
+    def _scores(self, obj: Tensor, state: State) -> Tensor:
+        """The score of each held-out pattern by an object, with the probe of a state, float64."""
         basis = shift_basis(self.patterns, state.probe, state.components)
         sums = self.held_out.new_zeros(len(self.patterns), 6, dtype=torch.float64)
         own = self.own_held_out
-        sums[own] = misfit_sums(self.patterns, state.obj, basis, own)
+        sums[own] = misfit_sums(self.patterns, obj, basis, own)
         self.patterns.share(sums)
         each = [prediction_of(self.patterns, one) for one in sums[self.held_out].tolist()]
         return torch.tensor([self._score(one) for one in each], dtype=torch.float64)

@@ -26,6 +26,7 @@ from ptycho_torch.errors import RunError
 
 IN_MEMORY_BYTES = 2**29  # of patterns from a file that stay in the host's memory
 PARTS_AHEAD = 4  # of those that are computed at once, read by as many threads
+TRIM_EVERY = 16  # parts, since steps of many sizes leave gaps in the memory
 DEVICE_SHARE = 0.5  # of the free memory of a GPU that they may take there
 
 
@@ -83,8 +84,7 @@ class PatternsInFile:
         return self.prepare(self.reader.read(rows.cpu()).to(self.device, non_blocking=True))
 
     def announce(self, parts: Iterable[Tensor]) -> None:
-        """See `PatternStore.announce`; an epoch begins, and the gaps that the last one left go."""
-        trim_malloc()
+        """See `PatternStore.announce`."""
         self.reader.announce([rows.cpu() for rows in parts])
 
     def prepared(self, prepare: Callable[[Tensor], Tensor]) -> "PatternsInFile":
@@ -108,6 +108,7 @@ class ReaderAhead:
         self.threads = ThreadPoolExecutor(PARTS_AHEAD)
         self.upcoming: deque[Tensor] = deque()
         self.begun: deque[tuple[Tensor, Future[Tensor]]] = deque()
+        self.given = 0  # parts that had been announced
 
     def announce(self, parts: Iterable[Tensor]) -> None:
         """Begin to read the first parts, each (B,), instead of what was announced before."""
@@ -127,6 +128,9 @@ class ReaderAhead:
             return self._read(rows, self._empty(rows))
         _, patterns = self.begun.popleft()
         self._begin()
+        self.given += 1
+        if self.given % TRIM_EVERY == 0:
+            trim_malloc()
         return patterns.result()
 
     def _empty(self, rows: Tensor) -> Tensor:

@@ -179,7 +179,7 @@ def test_the_score_of_several_patterns_is_that_of_each(patterns, made):
     each = [predict(patterns, state.obj, basis, torch.tensor([n])) for n in (3, 11, 20, 33)]
     expected = [one.deviance if patterns.poisson else one.r for one in each]
     # the round-off of single precision: of several patterns, torch adds in another order
-    assert loop._scores(state).tolist() == pytest.approx(expected, rel=1e-5)
+    assert loop._scores(state.obj, state).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -206,9 +206,10 @@ def test_the_answer_is_the_mean_unless_it_is_predicted_worse(
     monkeypatch.setattr(loop, "mean_with", lambda *_: mean)
     by_object = {1: scores[0], 2: scores[1], 7: scores[2]}
 
-    def score(state):
+    def score(tried, state):
+        assert state is (network if tried is network.obj else refined)
         which = next(
-            n for n, obj in ((1, refined.obj), (2, network.obj), (7, mean)) if state.obj is obj
+            n for n, obj in ((1, refined.obj), (2, network.obj), (7, mean)) if tried is obj
         )
         return torch.tensor(by_object[which], dtype=torch.float64)
 
