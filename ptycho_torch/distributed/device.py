@@ -16,7 +16,8 @@ SMALL_PATTERN_PX = 64 * 64  # up to which two threads are no faster than one in 
 def choose_device(accelerator: str) -> torch.device:
     """The device for `--accelerator`; auto takes a GPU where there is one.
 
-    On an NVIDIA GPU, single precision is all of it from then on.
+    For an NVIDIA GPU it also sets torch to deterministic matrix products, and to convolutions in
+    full single precision.
 
     Raises:
         InputError: If this machine has no such device.
@@ -32,10 +33,8 @@ def choose_device(accelerator: str) -> torch.device:
     for name in wanted:
         if available[name]:
             if name == "cuda":
-                # Without it, torch refuses deterministic matrix products.
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-                # Else convolutions round what they multiply to ten bits.
-                torch.backends.cudnn.allow_tf32 = False
+                torch.backends.cudnn.allow_tf32 = False  # else they round numbers to ten bits
             return torch.device(name)
     raise InputError(
         f"--accelerator {accelerator}: torch {torch.__version__} finds no such device; "

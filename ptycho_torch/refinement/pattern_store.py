@@ -26,7 +26,7 @@ from ptycho_torch.errors import RunError
 
 IN_MEMORY_BYTES = 2**29  # of patterns from a file that stay in the host's memory
 PARTS_AHEAD = 4  # of those that are computed at once, read by as many threads
-TRIM_EVERY = 16  # parts, since steps of many sizes leave gaps in the memory
+TRIM_EVERY = 32  # parts, since steps of many sizes leave gaps in the memory
 DEVICE_SHARE = 0.5  # of the free memory of a GPU that they may take there
 
 

@@ -20,7 +20,12 @@ from ptycho_torch.refinement.measurement_refiner import (
     MeasurementOptions,
     MeasurementRefiner,
 )
-from ptycho_torch.refinement.pattern_store import fits_in_memory, in_file, in_memory
+from ptycho_torch.refinement.pattern_store import (
+    TRIM_EVERY,
+    fits_in_memory,
+    in_file,
+    in_memory,
+)
 from ptycho_torch.refinement.positions import search_lost
 from ptycho_torch.refinement.prepared_patterns import WAVE_BUDGET, prepare
 from ptycho_torch.refinement.probe_retrieval import refine_from_uniform
@@ -97,6 +102,27 @@ def test_an_epoch_reads_what_it_announced(scan, from_file, monkeypatch):
     with torch.no_grad():
         run_epoch(patterns, state, work, settings, rng=torch.Generator().manual_seed(0))
     assert read_now == []
+
+
+def test_the_thread_that_computes_asks_for_memory_and_gives_gaps_back(monkeypatch):
+    """Both keep the memory of a refinement from a file small."""
+    threads, trimmed = set(), []
+    empty = pattern_store.ReaderAhead._empty
+
+    def watched(self, rows):
+        threads.add(threading.current_thread())
+        return empty(self, rows)
+
+    monkeypatch.setattr(pattern_store.ReaderAhead, "_empty", watched)
+    monkeypatch.setattr(pattern_store, "trim_malloc", lambda: trimmed.append(True))
+    made = blocks(torch.float32)
+    store = in_file(made, made[0])
+    parts = [torch.tensor([number % 7]) for number in range(2 * TRIM_EVERY + 1)]
+    store.announce(parts)
+    for rows in parts:
+        store.read(rows)
+    assert threads == {threading.main_thread()}
+    assert len(trimmed) == 2
 
 
 def test_patterns_stay_in_memory_up_to_a_limit_of_the_host_or_a_share_of_the_device(monkeypatch):

@@ -174,6 +174,11 @@ def test_on_the_cpu_nothing_is_recorded(scan, generator):
     assert not can_be_recorded(generator, halves(scan)[0])
 
 
+def trained(scan_file, folder, **options):
+    common = {"gridsize": 4, "quiet": True}
+    return fit(TrainingConfig(train_data_file=[scan_file], output_dir=folder, **common, **options))
+
+
 def on_cuda(generator, scan):
     return generator.to("cuda"), [halves(scan, seed, "cuda") for seed in range(LAUNCHED + 2)]
 
@@ -219,16 +224,7 @@ def test_a_training_on_a_gpu_records_its_steps(scan, scan_file, tmp_path, monkey
     losses = []
     for launched in (LAUNCHED, 10**6):
         monkeypatch.setattr(recorded_loss, "LAUNCHED", launched)
-        run = fit(
-            TrainingConfig(
-                train_data_file=[scan_file],
-                output_dir=tmp_path / str(launched),
-                max_epochs=6,
-                gridsize=4,
-                accelerator="gpu",
-                quiet=True,
-            )
-        )
+        run = trained(scan_file, tmp_path / str(launched), max_epochs=6, accelerator="gpu")
         with run.metrics_csv.open() as file:
             losses.append([row["train_loss"] for row in csv.DictReader(file)])
         assert calls["replayed"] > 0
@@ -245,14 +241,5 @@ def test_a_finished_training_keeps_nothing_recorded(monkeypatch, scan_file, tmp_
         kept.append(module.recorded_loss is before)
 
     monkeypatch.setattr(PtychoModule, "on_train_end", watched)
-    fit(
-        TrainingConfig(
-            train_data_file=[scan_file],
-            output_dir=tmp_path / "run",
-            max_epochs=1,
-            gridsize=4,
-            accelerator="cpu",
-            quiet=True,
-        )
-    )
+    trained(scan_file, tmp_path / "run", max_epochs=1, accelerator="cpu")
     assert kept == [False]
