@@ -1,5 +1,6 @@
 """One accelerated step of object and probe on a batch of far-apart patterns."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -394,7 +395,9 @@ class ProbeGradient:
 
     def __init__(self, patterns: PreparedPatterns, probe: Tensor, components: int) -> None:
         self.patterns, self.ramps = patterns, patterns.ramps
-        self.at_nodes = probe.new_zeros(1 + components, len(patterns.ramps), *probe.shape)
+        self.shape = (1 + components, len(patterns.ramps), *probe.shape)
+        rows = math.prod(self.shape[:2])
+        self.at_nodes = patterns.like.new_zeros(rows, 2 * probe.numel())
         self.curvature = patterns.like.new_zeros(1 + components, *patterns.shape)
 
     def add(self, weights: Tensor, descent: Descent) -> None:
@@ -408,14 +411,12 @@ class ProbeGradient:
             shares = self.patterns.probe_weights[descent.index].square()
             self.curvature[1:] += torch.einsum("nk,nhw->khw", shares, transmitted)
         products = descent.exit_waves.mul_(descent.patches[:, None])
-        flat = torch.view_as_real(products).reshape(len(weights), -1)
-        sums = (weights.T @ flat).reshape(*self.at_nodes.shape, 2)
-        self.at_nodes.add_(torch.view_as_complex(sums))
+        self.at_nodes.addmm_(weights.T, torch.view_as_real(products).flatten(1))
 
     def direction(self) -> Tensor:
         """The preconditioned direction of descent, complex, (1 + K, M, H, W)."""
-        self.at_nodes.conj_physical_()
-        spectrum = (torch.fft.fft2(self.at_nodes) * self.ramps.conj()).sum(1)
+        at_nodes = torch.view_as_complex(self.at_nodes.reshape(*self.shape, 2)).conj_physical_()
+        spectrum = (torch.fft.fft2(at_nodes) * self.ramps.conj()).sum(1)
         self.patterns.comm.sum(spectrum, self.curvature)
         of_components = (TUNING.component_damping,) * (len(self.curvature) - 1)
         damped = [
