@@ -11,6 +11,9 @@ import torch
 from ptycho_torch.errors import InputError
 
 SMALL_PATTERN_PX = 64 * 64  # up to which two threads are no faster than one in a training
+# Numbers of two settings in the C library's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST_KEPT_BYTES = 2**25  # of one array; the C library refuses to keep larger ones
 
 
 def choose_device(accelerator: str) -> torch.device:
@@ -58,14 +61,33 @@ def double_precision_device(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
+def keep_freed_memory(most_bytes: int) -> None:
+    """Let the C library keep the memory of freed arrays for the next ones, up to so much.
+
+    By itself it soon returns some of it to the system, and asks for it again with the next array,
+    which the system then fills with zeros, page by page. That takes up to a fifth of an epoch of
+    the refinement of small patterns, and a seventh of a training step of large ones. `trim_malloc`
+    returns what is kept.
+    """
+    with malloc_settings() as library:
+        library.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
+        library.mallopt(M_TRIM_THRESHOLD, most_bytes)
+
+
 def trim_malloc() -> None:
     """Return freed memory to the system.
 
-    The C library keeps it, and arrays of many sizes leave gaps that grow for hours. Systems without
-    the function need none.
+    The C library keeps it, and arrays of many sizes leave gaps that grow for hours.
     """
+    with malloc_settings() as library:
+        library.malloc_trim(0)
+
+
+@contextlib.contextmanager
+def malloc_settings() -> Iterator[ctypes.CDLL]:
+    """The C library, in a block that ends where it lacks a function: such a system needs none."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
+        yield ctypes.CDLL(None)
 
 
 @contextlib.contextmanager

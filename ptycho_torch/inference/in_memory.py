@@ -18,7 +18,7 @@ from ptycho_torch.config.options import SWITCHES, Switch
 from ptycho_torch.data.conditions import Conditions
 from ptycho_torch.data.scan import Reconstruction, Scan
 from ptycho_torch.distributed.communicator import SingleProcess
-from ptycho_torch.distributed.device import double_precision_device
+from ptycho_torch.distributed.device import double_precision_device, trim_malloc
 from ptycho_torch.errors import RunError
 from ptycho_torch.evaluation.metrics.residuals import Residuals, empty_r_factor, noise_r_factor
 from ptycho_torch.generators import Generator
@@ -120,6 +120,7 @@ def reconstruct_and_refine(
         fixed = replace(refine_options(options, device), update_probe=False, probe_modes=None)
         result, history = refined(found.scan, fixed)
     history["findings"] = [asdict(finding) for finding in found.findings]
+    trim_malloc()  # what the refinement kept
     return result, {"refinement": history}
 
 

@@ -33,6 +33,7 @@ from ptycho_torch.data.grouping import compact_regions
 from ptycho_torch.data.lazy_patterns import BLOCK_BYTES
 from ptycho_torch.data.scan import Scan
 from ptycho_torch.distributed.communicator import SingleProcess
+from ptycho_torch.distributed.device import keep_freed_memory
 from ptycho_torch.physics.forward import ForwardModel
 from ptycho_torch.physics.noise import AmplitudeNoise, NoiseModel, PoissonNoise, deviance
 from ptycho_torch.physics.patches import split_corners
@@ -49,6 +50,9 @@ SHIFT_NODES = 3  # per axis; interpolation between 3 x 3 shifts has an error of 
 # Detector pixels x modes that are computed at once: on the CPU, what stays in its cache; on other
 # devices, whose launches cost more than their work, what fits into their memory many times.
 WAVE_BUDGET = {"cpu": 2**19, "other": 2**24}
+# Of freed memory: what an epoch needs again at once. Twice as much shows in the memory of a scan
+# that is refined from its file.
+KEPT_BYTES = 2**26
 # Mean counts per pixel; above, roots of counts have a constant variance.
 POISSON_BELOW_COUNTS = 10.0
 
@@ -187,6 +191,8 @@ def prepare(
 ) -> PreparedPatterns:
     """The patterns of a scan, in the order of the propagator, bad pixels zero.
 
+    From then on the C library keeps freed memory for the epochs, see `keep_freed_memory`.
+
     Args:
         scan: Patterns, positions, probe, and what is known of flux and background. Real numbers
             have the precision of the probe.
@@ -199,6 +205,7 @@ def prepare(
         ValueError: If a patch reaches beyond the canvas.
         RunError: If there is no room for a scratch file, see `pattern_store`.
     """
+    keep_freed_memory(KEPT_BYTES)
     device = device or torch.device("cpu")
     comm = comm or SingleProcess(device)
     real = torch.from_numpy(scan.need_probe()[:0]).real.to(device)  # holds dtype and device
