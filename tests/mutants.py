@@ -348,6 +348,20 @@ MUTANTS = [
         "tests/refinement/test_pattern_store.py",
     ),
     Mutant(
+        "a refinement that asks the system for its memory again and again",
+        "refinement/prepared_patterns.py",
+        "    keep_freed_memory(KEPT_BYTES)",
+        "",
+        "tests/distributed/test_kept_memory.py",
+    ),
+    Mutant(
+        "a training that asks the system for its memory again and again",
+        "train/fit.py",
+        "        keep_freed_memory(KEPT_BYTES)",
+        "",
+        "tests/distributed/test_kept_memory.py",
+    ),
+    Mutant(
         "patterns that were read ahead given for other rows",
         "refinement/pattern_store.py",
         "self.begun and torch.equal(self.begun[0][0], rows)",
