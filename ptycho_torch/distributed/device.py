@@ -13,6 +13,7 @@ from ptycho_torch.errors import InputError
 SMALL_PATTERN_PX = 64 * 64  # up to which two threads are no faster than one in a training
 # Numbers of two settings in the C library's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 2**30  # of freed memory; a training step with patterns of 256 x 256 needs half of it
 LARGEST_KEPT_BYTES = 2**25  # of one array; the C library refuses to keep larger ones
 
 
@@ -61,8 +62,8 @@ def double_precision_device(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def keep_freed_memory(most_bytes: int) -> None:
-    """Let the C library keep the memory of freed arrays for the next ones, up to so much.
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of freed arrays for the next ones.
 
     By itself it soon returns some of it to the system, and asks for it again with the next array,
     which the system then fills with zeros, page by page. That takes up to a fifth of an epoch of
@@ -71,7 +72,7 @@ def keep_freed_memory(most_bytes: int) -> None:
     """
     with malloc_settings() as library:
         library.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
-        library.mallopt(M_TRIM_THRESHOLD, most_bytes)
+        library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def trim_malloc() -> None:

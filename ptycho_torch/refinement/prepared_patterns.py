@@ -50,9 +50,6 @@ SHIFT_NODES = 3  # per axis; interpolation between 3 x 3 shifts has an error of 
 # Detector pixels x modes that are computed at once: on the CPU, what stays in its cache; on other
 # devices, whose launches cost more than their work, what fits into their memory many times.
 WAVE_BUDGET = {"cpu": 2**19, "other": 2**24}
-# Of freed memory: what an epoch needs again at once. Twice as much shows in the memory of a scan
-# that is refined from its file.
-KEPT_BYTES = 2**26
 # Mean counts per pixel; above, roots of counts have a constant variance.
 POISSON_BELOW_COUNTS = 10.0
 
@@ -191,7 +188,8 @@ def prepare(
 ) -> PreparedPatterns:
     """The patterns of a scan, in the order of the propagator, bad pixels zero.
 
-    From then on the C library keeps freed memory for the epochs, see `keep_freed_memory`.
+    Where the patterns are in memory, the C library keeps freed memory for the epochs, see
+    `keep_freed_memory`.
 
     Args:
         scan: Patterns, positions, probe, and what is known of flux and background. Real numbers
@@ -205,7 +203,6 @@ def prepare(
         ValueError: If a patch reaches beyond the canvas.
         RunError: If there is no room for a scratch file, see `pattern_store`.
     """
-    keep_freed_memory(KEPT_BYTES)
     device = device or torch.device("cpu")
     comm = comm or SingleProcess(device)
     real = torch.from_numpy(scan.need_probe()[:0]).real.to(device)  # holds dtype and device
@@ -291,6 +288,7 @@ def read_photons(
     like = real.new_empty(0, height, width)
     size_bytes = len(own) * height * width * real.element_size()
     if isinstance(scan.counts, np.ndarray) or fits_in_memory(size_bytes, real.device):
+        keep_freed_memory()
         return in_memory(photons(), len(own), like), total
     return in_file(photons(), like), total
 

@@ -54,7 +54,6 @@ logger = logging.getLogger(__name__)
 
 # Ends of the names of strategies that train in children of the process and not in the process.
 STARTED_INSIDE = ("spawn", "fork", "notebook")
-KEPT_BYTES = 2**30  # of freed memory; a step with patterns of 256 x 256 frees and needs half of it
 
 
 def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir:
@@ -122,7 +121,7 @@ def fit(config: TrainingConfig, *, callbacks: Sequence[Callback] = ()) -> RunDir
         )
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         _announce(module, train, group_size, trainer)
-        keep_freed_memory(KEPT_BYTES)
+        keep_freed_memory()
         with refusing_start(start, module), threads_for(train[0].pattern_shape):
             trainer.fit(module, data, ckpt_path=start, weights_only=True)
         logger.debug("CUDA initialised: %s", torch.cuda.is_initialized())
