@@ -36,6 +36,7 @@ from ptycho_torch.data.simulation import simulate_scan
 from ptycho_torch.distributed.device import (
     choose_device,
     double_precision_device,
+    keep_freed_memory,
     require_determinism,
 )
 from ptycho_torch.errors import InputError
@@ -179,6 +180,7 @@ def training(scan: Scan, device: torch.device, load: Workload, *, recorded: bool
 
     They are those of `train`, which a GPU records, or launched one by one.
     """
+    keep_freed_memory()  # as `fit` does
     module = untrained_module().to(device)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     points = min(GROUP, len(scan))

@@ -27,6 +27,7 @@ from ptycho_torch.config import InferenceConfig, TrainingConfig
 from ptycho_torch.data.grouping import divide, join_groups, make_group
 from ptycho_torch.data.scan import Scan
 from ptycho_torch.data.simulation import simulate_scan
+from ptycho_torch.distributed.device import keep_freed_memory
 from ptycho_torch.inference import reconstruct
 from ptycho_torch.io.writers import write_scan
 from ptycho_torch.refinement import RefineOptions
@@ -72,6 +73,7 @@ def untrained_module() -> PtychoModule:
 
 def training_step(scan: Scan) -> Callable[[], object]:
     """Forward and backward through one group."""
+    keep_freed_memory()  # as `fit` does
     module = untrained_module()
     central = divide(scan.positions_px, n_core=GROUP, n_total=GROUP)[0]
     group = join_groups([make_group(scan, central.points)])
