@@ -14,7 +14,7 @@ SMALL_PATTERN_PX = 64 * 64  # up to which two threads are no faster than one in 
 # Numbers of two settings in the C library's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 2**30  # of freed memory; a training step with patterns of 256 x 256 needs half of it
-LARGEST_KEPT_BYTES = 2**25  # of one array; the C library refuses to keep larger ones
+LARGEST_KEPT_BYTES = 2**25  # of one array; larger ones go back at once and leave no gaps
 
 
 def choose_device(accelerator: str) -> torch.device:
@@ -70,9 +70,8 @@ def keep_freed_memory() -> None:
     the refinement of small patterns, and a seventh of a training step of large ones. `trim_malloc`
     returns what is kept.
     """
-    with malloc_settings() as library:
-        library.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
-        library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    call_c_library("mallopt", M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
+    call_c_library("mallopt", M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def trim_malloc() -> None:
@@ -80,15 +79,13 @@ def trim_malloc() -> None:
 
     The C library keeps it, and arrays of many sizes leave gaps that grow for hours.
     """
-    with malloc_settings() as library:
-        library.malloc_trim(0)
+    call_c_library("malloc_trim", 0)
 
 
-@contextlib.contextmanager
-def malloc_settings() -> Iterator[ctypes.CDLL]:
-    """The C library, in a block that ends where it lacks a function: such a system needs none."""
+def call_c_library(function: str, *numbers: int) -> None:
+    """Call a function of the C library; nothing where it has none, since such systems need none."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
-        yield ctypes.CDLL(None)
+        getattr(ctypes.CDLL(None), function)(*numbers)
 
 
 @contextlib.contextmanager

@@ -288,7 +288,7 @@ def read_photons(
     like = real.new_empty(0, height, width)
     size_bytes = len(own) * height * width * real.element_size()
     if isinstance(scan.counts, np.ndarray) or fits_in_memory(size_bytes, real.device):
-        keep_freed_memory()
+        keep_freed_memory()  # which a scan that does not fit has no room for
         return in_memory(photons(), len(own), like), total
     return in_file(photons(), like), total
 

@@ -1,5 +1,6 @@
 """Training and refinement compute in the memory that they have, instead of asking for it anew."""
 
+import ctypes
 import platform
 import resource
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from child import context
 
 from ptycho_torch.config import TrainingConfig
 from ptycho_torch.data.simulation import Simulation, simulate_scan
-from ptycho_torch.distributed.device import trim_malloc
+from ptycho_torch.distributed.device import keep_freed_memory, trim_malloc
 from ptycho_torch.io.writers import write_scan
 from ptycho_torch.refinement.prepared_patterns import prepare
 from ptycho_torch.train.fit import fit
@@ -65,3 +66,15 @@ def test_freed_memory_is_kept_until_it_is_trimmed(work, tmp_path):
     process.join()
     assert again < 0.1 * SIZE_MB
     assert trimmed > 0.8 * SIZE_MB
+
+
+@pytest.mark.parametrize("reason", [OSError, TypeError, AttributeError])
+def test_without_these_functions_of_the_c_library_nothing_happens(reason, monkeypatch):
+    """Windows gives no C library by this call, and those of others lack the functions."""
+
+    def missing(name):
+        raise reason
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    keep_freed_memory()
+    trim_malloc()
